@@ -1,0 +1,70 @@
+"""`kbert`: the command line. Parses, calls kbert, prints."""
+
+import errno
+import os
+import signal
+import sys
+
+import click
+
+import kbert
+from kbert.errors import Interrupted, TrainingError, UserError
+from kbert_cli.config import config
+from kbert_cli.evaluate import evaluate
+from kbert_cli.finetune import finetune
+from kbert_cli.predict import predict
+from kbert_cli.presets import presets
+
+_MISTAKE, _FAILURE = 2, 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(kbert.__version__, package_name="kbert")
+def cli() -> None:
+    """From text to a served BERT, one command a step.
+
+    \b
+    Try it:  kbert finetune
+    Then:    kbert finetune --preset bert_base_en --data mine.csv
+    """
+
+
+for _command in (finetune, evaluate, predict, presets, config):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Runs a command; every foreseeable end is one message and an exit code.
+
+    0 done, 2 a mistake in the command or its input, 1 anything else, 130 and 143
+    for an interrupt and a termination.
+    """
+    try:
+        cli.main(prog_name="kbert", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        _fail(str(error), _MISTAKE)
+    except TrainingError as error:
+        _fail(str(error), _FAILURE)
+    except Interrupted as error:
+        click.echo(f"Interrupted: {error}", err=True)
+        sys.exit(128 + error.signal_number)
+    except click.Abort:
+        click.echo("Interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of the output has gone; what is still buffered has no place.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_FAILURE)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}", _FAILURE)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)

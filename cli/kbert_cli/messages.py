@@ -1,0 +1,55 @@
+"""What the person at the terminal sees of what goes on inside."""
+
+import logging
+import os
+import sys
+import tempfile
+
+import click
+
+
+class _ToStderr(logging.Handler):
+    """Information as it is; from a warning up, with its level in front."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.capitalize()}: {text}"
+        click.echo(text, err=True)
+
+
+def show_messages() -> None:
+    """Sends kbert's log to stderr; called once by each command that works.
+
+    It also imports TensorFlow, whose start-up notes about CPU instructions and
+    missing GPU drivers are not for the user of a finished program.
+    """
+    _import_tensorflow_quietly()
+    logger = logging.getLogger("kbert")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+    logger.setLevel(logging.INFO)
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow and finds its devices, stderr put aside meanwhile.
+
+    It writes there before it can be told not to. What it wrote is shown only if
+    the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            aside.seek(0)
+            os.write(original, aside.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,0 +1,153 @@
+"""The options that the training commands share.
+
+Every one of them is a setting with a short name; the other settings are given
+with `--set section.key=value` or in a file.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from kbert.settings import Settings
+
+Config = TypeVar("Config", bound="Settings")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Number(click.ParamType):
+    """A number where it is one; the config says what is wrong with anything else."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        for number in (int, float):
+            try:
+                return number(value)
+            except (TypeError, ValueError):
+                continue
+        return value
+
+
+class _Option(NamedTuple):
+    setting: str
+    kind: click.ParamType
+    metavar: str
+    help: str
+
+
+_NUMBER = _Number()
+OPTIONS = {
+    "--preset": _Option(
+        "model.preset",
+        click.STRING,
+        "PRESET",
+        "keras-hub preset name, folder, run, hf://USER/REPO or sample."
+        "  [default: sample]",
+    ),
+    "--data": _Option(
+        "data.source",
+        click.STRING,
+        "SPEC",
+        "tfds:NAME[/CONFIG], a file (.csv .tsv .jsonl .parquet, also .gz), a folder "
+        "with a sub-folder a class, or sample.  [default: sample]",
+    ),
+    "--epochs": _Option(
+        "train.epochs",
+        _NUMBER,
+        "N",
+        "Passes over the training data.  [default: 3; 12 from random weights]",
+    ),
+    "--batch-size": _Option(
+        "train.batch_size", _NUMBER, "N", "Examples a batch.  [default: 32]"
+    ),
+    "--learning-rate": _Option(
+        "train.learning_rate",
+        _NUMBER,
+        "RATE",
+        "Peak learning rate, or auto.  [default: auto]",
+    ),
+    "--max-length": _Option(
+        "data.max_length",
+        _NUMBER,
+        "TOKENS",
+        "Tokens a text, [CLS] and [SEP] included.  "
+        "[default: 256, or the preset's limit if smaller]",
+    ),
+    "--precision": _Option(
+        "train.precision",
+        click.STRING,
+        "NAME",
+        "auto, float32, mixed_bfloat16 or mixed_float16.  [default: auto]",
+    ),
+    "--seed": _Option(
+        "train.seed",
+        _NUMBER,
+        "N",
+        "Of shuffling, dropout, new weights and the held-out share.  [default: 42]",
+    ),
+}
+
+
+set_option = click.option(
+    "--set",
+    "assignments",
+    metavar="SECTION.KEY=VALUE",
+    multiple=True,
+    help="Any other setting (repeatable); `kbert config show --help` lists them.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
+    default="float32",
+    show_default=True,
+    help="Number format of the computation.",
+)
+
+
+def training_options(command: Command) -> Command:
+    """Add `--config`, `--set` and the short options to a click command.
+
+    The command receives `config_file`, `assignments` and one argument an option,
+    and hands them to `load_from_options`.
+    """
+    config_file = click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Settings in TOML; options and --set win over it.",
+    )
+    decorators = [
+        click.option(name, type=option.kind, metavar=option.metavar, help=option.help)
+        for name, option in OPTIONS.items()
+    ]
+    for decorate in reversed([config_file, *decorators, set_option]):
+        command = decorate(command)
+    return command
+
+
+def load_from_options(
+    config_class: type[Config],
+    config_file: Path | None,
+    assignments: Sequence[str],
+    **options: Any,
+) -> Config:
+    """Settings from what `training_options` received; ConfigError lists mistakes."""
+    from kbert.config import load_config
+
+    arguments = {name: name[2:].replace("-", "_") for name in OPTIONS}
+    return load_config(
+        config_class,
+        file=config_file,
+        assignments=assignments,
+        options={
+            option.setting: options[arguments[name]] for name, option in OPTIONS.items()
+        },
+        option_names={option.setting: name for name, option in OPTIONS.items()},
+    )

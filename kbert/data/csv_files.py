@@ -1,0 +1,140 @@
+"""Tables as CSV and TSV, by the rules of RFC 4180."""
+
+import csv
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kbert.data.columns import choose_columns
+from kbert.data.examples import Columns, EncodingErrors, ReadOptions, Row, RowSource
+from kbert.data.lines import read_lines
+from kbert.data.values import as_label
+from kbert.errors import DataError
+
+_MAX_FIELD = 2**30  # characters; Python's own limit of 131,072 is a long review
+_HEADER_HINT = "Line 1 was read as the header, which must name the columns."
+
+
+def open_csv(path: Path, options: ReadOptions, *, delimiter: str) -> RowSource:
+    """Opens a CSV or TSV file with a header.
+
+    Raises:
+        DataError: The file is empty, has a header alone, or its columns do not
+            fit; while iterating, a row is faulty.
+    """
+    rows = numbered_rows(path, options.encoding_errors, delimiter)
+    header = next(rows, None)
+    if header is None:
+        raise DataError(f"{path} is empty; it needs a header and at least one row.")
+    if next(rows, None) is None:
+        raise DataError(f"{path} has a header and no rows.")
+    rows.close()
+    names = [name.strip() for name in header[1]]
+    columns, notes = choose_columns(
+        str(path),
+        names,
+        options.columns,
+        labelled=options.labelled,
+        hint=_HEADER_HINT,
+    )
+    _check_unique(path, names, columns)
+    return RowSource(
+        name=path.name,
+        columns=columns,
+        rows=lambda: _examples(path, options.encoding_errors, delimiter, columns),
+        notes=notes,
+        limit=options.limit,
+    )
+
+
+def numbered_rows(
+    path: Path, errors: EncodingErrors, delimiter: str
+) -> Generator[tuple[int, list[str]]]:
+    """Yields (line number, fields) of each row, the header first; skips blank lines.
+
+    The number is that of the physical line on which the row starts: a quoted field
+    may hold line ends.
+
+    Raises:
+        DataError: The quoting is broken, or as `read_lines`.
+    """
+    reader = csv.reader(read_lines(path, errors), delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            with _long_fields():
+                fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _quoting_error(path, start, reader.line_num, error) from None
+        if fields:
+            yield start, fields
+
+
+def _examples(
+    path: Path, errors: EncodingErrors, delimiter: str, columns: Columns
+) -> Generator[Row]:
+    rows = numbered_rows(path, errors, delimiter)
+    _, header = next(rows)
+    names = [name.strip() for name in header]
+    text = names.index(str(columns.text))
+    pair = names.index(columns.text_pair) if columns.text_pair is not None else None
+    label = names.index(columns.label) if columns.label is not None else None
+    for line, fields in rows:
+        if len(fields) != len(names):
+            raise _count_error(path, line, fields, names)
+        yield (
+            fields[text],
+            None if pair is None else fields[pair],
+            None
+            if label is None
+            else as_label(fields[label], names[label], f"{path}, line {line}"),
+        )
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lifts the csv module's limit, which is global, while one row is read."""
+    before = csv.field_size_limit(_MAX_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_unique(path: Path, names: list[str], columns: Columns) -> None:
+    for name in (columns.text, columns.text_pair, columns.label):
+        if name is not None and names.count(name) > 1:
+            raise DataError(
+                f'{path}: the header names "{name}" {names.count(name)} times. '
+                "Rename all but one."
+            )
+
+
+def _count_error(
+    path: Path, line: int, fields: list[str], names: list[str]
+) -> DataError:
+    what = "too few" if len(fields) < len(names) else "too many"
+    return DataError(
+        f"{path}, line {line}: {what} fields, {len(fields)} where the header has "
+        f"{len(names)} ({', '.join(names)}). A field with the delimiter or a line end "
+        'in it must stand in "double quotes".'
+    )
+
+
+def _quoting_error(path: Path, start: int, end: int, error: csv.Error) -> DataError:
+    reason = str(error)
+    if "unexpected end of data" in reason:
+        rule = "a double quote opens a field and nothing closes it"
+    elif "expected after" in reason:
+        rule = "text follows the closing double quote of a field"
+    elif "new-line character" in reason:
+        rule = "a carriage return stands outside double quotes; end lines with LF"
+    else:
+        rule = reason
+    lines = f"line {start}" if end <= start else f"lines {start} to {end}"
+    return DataError(
+        f"{path}, {lines}: {rule}. A field with quotes in it must stand in quotes, "
+        'with each inner one doubled: "she said ""yes""".'
+    )

@@ -1,0 +1,261 @@
+"""Examples as token ids: what training, evaluation and prediction read.
+
+A source is read and tokenized once, as a stream, into flat columns with row
+offsets. The columns of a data set lie in unnamed temporary files and are mapped
+into memory, so that a data set may be larger than memory, any example is
+reached at once, and a killed process leaves nothing behind.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import IO
+
+import numpy as np
+import tensorflow as tf
+
+from kbert.data.sources import Chunk, Source
+from kbert.errors import DataError, UserError
+from kbert.tokenization import WordPieceTokenizer, pack
+
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns texts into packed token ids; the same for every use of a run.
+
+    Attributes:
+        tokenizer: the run's tokenizer.
+        max_length: tokens kept of an example, special tokens included.
+        truncation: which part of a long text is kept: head, tail or head_tail.
+    """
+
+    tokenizer: WordPieceTokenizer
+    max_length: int
+    truncation: str
+
+    def __call__(
+        self, texts: tf.Tensor, text_pairs: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Encodes texts `[B]` in graph ops.
+
+        Returns:
+            `token_ids` and `segment_ids` of all rows one after the other,
+            `[sum of lengths]`; `lengths` `[B]`; `num_tokens` `[B]`, the lengths
+            before cutting.
+        """
+        tokens = self.tokenizer.tokenize(texts)
+        pairs = None if text_pairs is None else self.tokenizer.tokenize(text_pairs)
+        packed = pack(
+            tokens,
+            pairs,
+            max_length=self.max_length,
+            truncation=self.truncation,
+            cls_id=self.tokenizer.cls_id,
+            sep_id=self.tokenizer.sep_id,
+        )
+        return {
+            "token_ids": packed.token_ids.flat_values,
+            "segment_ids": packed.segment_ids.flat_values,
+            "lengths": packed.token_ids.row_lengths(),
+            "num_tokens": packed.num_tokens,
+        }
+
+
+@dataclass
+class EncodingReport:
+    """What reading and cutting did to a data set."""
+
+    num_examples: int = 0
+    num_empty: int = 0
+    num_cut: int = 0
+    num_tokens: int = 0
+    num_tokens_lost: int = 0
+    fingerprint: str = ""
+
+    def summary(self) -> str:
+        """One line for people: size, share of texts cut, share of tokens lost."""
+        line = f"{self.num_examples:,} examples, {self.num_tokens:,} tokens"
+        if self.num_cut:
+            cut = self.num_cut / self.num_examples
+            lost = self.num_tokens_lost / (self.num_tokens + self.num_tokens_lost)
+            line += f"; {cut:.1%} of the texts cut, {lost:.1%} of the tokens lost"
+        if self.num_empty:
+            line += f"; {self.num_empty:,} empty texts (kept)"
+        return line
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Encoded examples, each reached by its number.
+
+    Attributes:
+        name: what messages call the data set.
+        token_ids: `[tokens]` int32, the examples one after the other.
+        segment_ids: `[tokens]` uint8, likewise.
+        starts: `[examples]` int64; where each example begins in the columns.
+        lengths: `[examples]` int64; tokens of each example.
+        label_ids: `[examples]` int32, into `label_names`; None if unlabelled.
+        label_names: the distinct labels in order of appearance.
+        report: what reading and cutting did.
+    """
+
+    name: str
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    label_ids: np.ndarray | None = None
+    label_names: tuple[str, ...] = ()
+    report: EncodingReport = field(default_factory=EncodingReport)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def select(self, rows: np.ndarray, name: str) -> "EncodedDataset":
+        """The examples with these numbers, over the same columns."""
+        return replace(
+            self,
+            name=name,
+            starts=self.starts[rows],
+            lengths=self.lengths[rows],
+            label_ids=None if self.label_ids is None else self.label_ids[rows],
+        )
+
+
+def encode_texts(
+    encode: Callable[..., dict[str, tf.Tensor]],
+    texts: list[str],
+    text_pairs: list[str] | None = None,
+) -> EncodedDataset:
+    """Encodes a list of texts that fits in memory.
+
+    Args:
+        encode: an `Encoder`, or a compiled function of it.
+    """
+    pairs = () if text_pairs is None else (tf.constant(text_pairs, tf.string),)
+    encoded = encode(tf.constant(texts, tf.string), *pairs)
+    lengths = encoded["lengths"].numpy()
+    return EncodedDataset(
+        name="texts",
+        token_ids=encoded["token_ids"].numpy(),
+        segment_ids=encoded["segment_ids"].numpy().astype(np.uint8),
+        starts=_starts(lengths),
+        lengths=lengths,
+    )
+
+
+def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
+    """Reads and encodes a whole source as a stream.
+
+    Raises:
+        DataError: what the source finds wrong in its rows, or no example at all.
+        OSError: the disk for temporary files is full.
+    """
+    report = EncodingReport()
+    label_numbers: dict[str, int] = {}
+    columns = {"token_ids": _Column(np.int32), "segment_ids": _Column(np.uint8)}
+    all_lengths: list[np.ndarray] = []
+    label_ids: list[np.ndarray] = []
+    for batch in _encoded_batches(source, encoder, report, label_numbers):
+        for name, column in columns.items():
+            column.append(batch[name])
+        all_lengths.append(batch["lengths"])
+        label_ids.append(batch["label_ids"])
+        report.num_cut += int((batch["num_tokens"] > batch["lengths"]).sum())
+        report.num_tokens_lost += int((batch["num_tokens"] - batch["lengths"]).sum())
+        report.num_tokens += int(batch["lengths"].sum())
+        report.num_examples += len(batch["lengths"])
+    if not report.num_examples:
+        raise DataError(f"{source.name} has no examples.")
+    lengths = np.concatenate(all_lengths)
+    return EncodedDataset(
+        name=source.name,
+        token_ids=columns["token_ids"].as_array(),
+        segment_ids=columns["segment_ids"].as_array(),
+        starts=_starts(lengths),
+        lengths=lengths,
+        label_ids=np.concatenate(label_ids) if label_numbers else None,
+        label_names=tuple(label_numbers),
+        report=report,
+    )
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    return np.cumsum(lengths) - lengths
+
+
+class _Column:
+    """A growing array in an unnamed temporary file."""
+
+    def __init__(self, dtype: type) -> None:
+        self._dtype = np.dtype(dtype)
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="kbert-")
+
+    def append(self, values: np.ndarray) -> None:
+        self._file.write(values.astype(self._dtype, copy=False).tobytes())
+
+    def as_array(self) -> np.ndarray:
+        self._file.flush()
+        return np.memmap(self._file, dtype=self._dtype, mode="r")
+
+
+def _encoded_batches(
+    source: Source,
+    encoder: Encoder,
+    report: EncodingReport,
+    label_numbers: dict[str, int],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Reads, tokenizes and packs on both cores; yields batches in order."""
+    paired = source.columns.text_pair is not None
+    failures: list[UserError] = []
+
+    def rows() -> Iterator[tuple[list[bytes], list[bytes], np.ndarray]]:
+        digest = hashlib.sha256()
+        try:
+            for chunk in source.chunks(_CHUNK):
+                texts = [text.encode() for text in chunk.texts]
+                pairs = [text.encode() for text in chunk.text_pairs or ()]
+                labels = _number_labels(chunk, label_numbers)
+                report.num_empty += sum(not text.strip() for text in texts)
+                _add_to_digest(digest, (texts, pairs, chunk.labels or ()))
+                yield texts, pairs, labels
+        except UserError as error:
+            # tf.data turns it into an error of its own: keep the original.
+            failures.append(error)
+            raise
+        report.fingerprint = digest.hexdigest()
+
+    def encode(texts: tf.Tensor, pairs: tf.Tensor, labels: tf.Tensor) -> dict:
+        return encoder(texts, pairs if paired else None) | {"label_ids": labels}
+
+    strings = tf.TensorSpec([None], tf.string)
+    dataset = (
+        tf.data.Dataset.from_generator(
+            rows, output_signature=(strings, strings, tf.TensorSpec([None], tf.int32))
+        )
+        .map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError:
+        if failures:
+            raise failures[0] from None
+        raise
+
+
+def _number_labels(chunk: Chunk, label_numbers: dict[str, int]) -> np.ndarray:
+    labels = chunk.labels or ()
+    numbers = [label_numbers.setdefault(label, len(label_numbers)) for label in labels]
+    return np.asarray(numbers, np.int32)
+
+
+def _add_to_digest(digest: "hashlib._Hash", columns: Iterable[Iterable]) -> None:
+    for column in columns:
+        for value in column:
+            data = value if isinstance(value, bytes) else str(value).encode()
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)

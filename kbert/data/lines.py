@@ -1,0 +1,102 @@
+"""Lines of UTF-8 text, plain or gzipped, each with its number."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from kbert.data.examples import EncodingErrors
+from kbert.data.values import decode
+from kbert.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+_MAGIC = {
+    b"\x1f\x8b": "a gzip file (its name must end in .gz)",
+    b"PK\x03\x04": "a zip file or an Excel workbook (export it as CSV)",
+    b"PAR1": "a Parquet file (its name must end in .parquet)",
+    b"\xff\xfe": "UTF-16 text (convert it: iconv -f UTF-16 -t UTF-8)",
+    b"\xfe\xff": "UTF-16 text (convert it: iconv -f UTF-16 -t UTF-8)",
+}
+_CONTROLS = bytes({*range(9), 11, *range(14, 27), *range(28, 32)})
+
+
+def read_lines(path: Path, errors: EncodingErrors) -> Iterator[str]:
+    """Yields each line of a file with its line end; `.gz` is unpacked on the way.
+
+    Only LF ends a line, as only LF can be counted by every editor alike. A
+    byte-order mark is skipped.
+
+    Raises:
+        DataError: The file cannot be read, is no text, is a broken gzip file, or
+            has invalid UTF-8 (with the line number) and `errors` is "strict".
+    """
+    number = 0
+    try:
+        with open_binary(path) as stream:
+            for number, line in enumerate(stream, start=1):
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                    _check_is_text(path, line)
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError:
+                    text = decode(line, errors, f"{path}, line {number}")
+                yield text
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{path} is not a valid gzip file: {error}.") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} is a damaged gzip file, readable up to line {number}: {error}. "
+            "Copy or download it again."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Opens a file for reading bytes, unpacked if its name ends in `.gz`."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
+
+
+def read_plain_texts(
+    source: Path | str | BinaryIO, encoding_errors: EncodingErrors = "strict"
+) -> Iterator[str]:
+    """Yields one text a line, from a file or a binary stream such as stdin.
+
+    LF or CR LF ends a line, no other Unicode separator does. An empty line is an
+    empty text; a last line without line end counts.
+
+    Raises:
+        DataError: As `read_lines`.
+    """
+    if isinstance(source, str | Path):
+        lines = read_lines(Path(source), encoding_errors)
+    else:
+        lines = _decoded(source, encoding_errors)
+    for line in lines:
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def _decoded(stream: BinaryIO, errors: EncodingErrors) -> Iterator[str]:
+    name = getattr(stream, "name", "input")
+    name = name if isinstance(name, str) else "input"
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(_BOM)
+        yield decode(line, errors, f"{name}, line {number}")
+
+
+def _check_is_text(path: Path, start: bytes) -> None:
+    for magic, what in _MAGIC.items():
+        if start.startswith(magic):
+            raise DataError(f"{path} is not UTF-8 text: it looks like {what}.")
+    head = start[:4096]
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if controls * 10 > len(head):
+        raise DataError(
+            f"{path} is not UTF-8 text: {controls} of its first {len(head)} bytes are "
+            "control characters. Is it a binary or UTF-16 file?"
+        )

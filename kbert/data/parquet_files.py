@@ -1,0 +1,106 @@
+"""Tables as Parquet, read a batch of rows at a time."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kbert.data.columns import choose_columns
+from kbert.data.examples import (
+    Columns,
+    EncodingErrors,
+    ReadOptions,
+    Row,
+    RowSource,
+    limited,
+)
+from kbert.data.values import as_label, as_text
+from kbert.errors import DataError
+
+_BATCH = 1024
+
+
+def open_parquet(path: Path, options: ReadOptions) -> RowSource:
+    """Opens a Parquet file.
+
+    Raises:
+        DataError: The file is no Parquet, has no rows, or its columns do not fit;
+            while iterating, a row is faulty (rows are numbered from 1).
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, num_rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is no readable Parquet file: {error}") from error
+    if num_rows == 0:
+        raise DataError(f"{path} has no rows.")
+    columns, notes = choose_columns(
+        str(path),
+        schema.names,
+        options.columns,
+        labelled=options.labelled,
+        strings=[field.name for field in schema if _holds_strings(field.type)],
+    )
+    return RowSource(
+        name=path.name,
+        columns=columns,
+        rows=lambda: _examples(path, options.encoding_errors, columns),
+        notes=notes,
+        num_examples=limited(num_rows, options.limit),
+        limit=options.limit,
+    )
+
+
+def _examples(path: Path, errors: EncodingErrors, columns: Columns) -> Generator[Row]:
+    text, pair, label = columns.text, columns.text_pair, columns.label
+    assert text is not None  # choose_columns always finds one
+    number = 0
+    for batch in _batches(path, [c for c in (text, pair, label) if c is not None]):
+        nothing = [None] * batch.num_rows
+        values = zip(
+            _cells(batch.column(text)),
+            nothing if pair is None else _cells(batch.column(pair)),
+            nothing if label is None else _cells(batch.column(label)),
+            strict=True,
+        )
+        for first, second, third in values:
+            number += 1
+            where = f"{path}, row {number}"
+            yield (
+                as_text(first, errors, text, where),
+                None if pair is None else as_text(second, errors, pair, where),
+                None if label is None else as_label(third, label, where),
+            )
+
+
+def _batches(path: Path, names: list[str]) -> Iterator[Any]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=_BATCH, columns=names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _cells(column: Any) -> list[Any]:
+    """Returns Python values; strings as bytes, as Parquet does not check them."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.binary())
+    elif pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())
+    return column.to_pylist()
+
+
+def _holds_strings(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    return any(test(kind) for test in tests)

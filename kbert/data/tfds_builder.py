@@ -1,0 +1,194 @@
+"""Finding a TFDS data set: prepared on this machine, else downloaded."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+import tensorflow_datasets as tfds
+
+from kbert.errors import DataError
+
+_log = logging.getLogger(__name__)
+_SPEC = re.compile(
+    r"tfds:(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?"
+)
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_PROBE_SECONDS = 4
+_ROUTES = (
+    "Point --set data.data_dir=... to a folder where it is prepared, or give the data "
+    "as a file or folder (--data reviews.csv)."
+)
+
+
+class TfdsName(NamedTuple):
+    """The parts of `tfds:NAME[/CONFIG][:VERSION]`."""
+
+    name: str
+    config: str | None
+    version: str | None
+
+
+def parse_spec(spec: str) -> TfdsName:
+    """Splits `tfds:NAME[/CONFIG][:VERSION]` into its parts."""
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise DataError(
+            "A TFDS data set is written tfds:NAME[/CONFIG][:VERSION], as "
+            f"tfds:imdb_reviews or tfds:glue/mrpc:2.0.0. Received: {spec}"
+        )
+    return TfdsName(match["name"], match["config"], match["version"])
+
+
+def find_builder(spec: str, data_dir: str | None) -> Any:
+    """Returns the builder of a data set that is prepared when this returns.
+
+    Where it is prepared already, the network is not touched.
+
+    Raises:
+        DataError: It is neither prepared nor can it be downloaded.
+    """
+    wanted = parse_spec(spec)
+    root = data_root(data_dir)
+    folder = prepared_folder(root, wanted)
+    if folder is not None:
+        try:
+            return tfds.builder_from_directory(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{spec}: {folder} holds no readable TFDS data set: {error}"
+            ) from error
+    return _download(spec, wanted, root)
+
+
+def data_root(data_dir: str | None) -> Path:
+    """Returns the folder where TFDS keeps prepared data sets."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser()
+
+
+def prepared_folder(root: Path, wanted: TfdsName) -> Path | None:
+    """Returns the folder of the newest prepared version that fits, if there is one.
+
+    Raises:
+        DataError: Several configs are prepared and none is the default.
+    """
+    base = root / wanted.name
+    configs = [wanted.config] if wanted.config else _prepared_configs(base)
+    if len(configs) > 1:
+        default = _default_config(base)
+        if default not in configs:
+            raise DataError(
+                f"tfds:{wanted.name} has several configs prepared in {base}: "
+                f"{', '.join(configs)}. Choose one: --data tfds:{wanted.name}/"
+                f"{configs[0]}"
+            )
+        configs = [default]
+    versions = _versions(base / configs[0] if configs else base)
+    if wanted.version is not None:
+        versions = [v for v in versions if v.name == wanted.version]
+    return versions[-1] if versions else None
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Returns the prepared versions in `folder`, the newest last."""
+    found = [p.parent for p in folder.glob("*/dataset_info.json")]
+    return sorted(
+        (p for p in found if _VERSION.fullmatch(p.name)),
+        key=lambda p: [int(n) for n in p.name.split(".")],
+    )
+
+
+def _prepared_configs(base: Path) -> list[str]:
+    return sorted({p.parents[1].name for p in base.glob("*/*/dataset_info.json")})
+
+
+def _default_config(base: Path) -> str | None:
+    try:
+        metadata = json.loads((base / ".config" / "metadata.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return metadata.get("default_config_name")
+
+
+def _download(spec: str, wanted: TfdsName, root: Path) -> Any:
+    tried = f"It is not prepared in {root / wanted.name}"
+    name = spec.removeprefix("tfds:")
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError as error:
+        raise _unknown(spec, wanted.name, root) from error
+    except (ValueError, ImportError, OSError) as error:
+        raise DataError(f"{spec}: {_first_line(error)} {tried}. {_ROUTES}") from error
+    host = _unreachable_host(builder)
+    if host is not None:
+        raise DataError(
+            f"{spec} cannot be downloaded: {host} does not answer. {tried}. {_ROUTES}"
+        )
+    _log.info("Downloading and preparing %s in %s; this can take minutes", spec, root)
+    try:
+        with _quiet():
+            builder.download_and_prepare()
+    except (
+        OSError, ValueError, ImportError, AssertionError, RuntimeError,
+        tfds.core.download.DownloadError,
+    ) as error:  # fmt: skip
+        raise DataError(
+            f"{spec} could not be downloaded and prepared: {_first_line(error)} "
+            f"{tried}. {_ROUTES}"
+        ) from error
+    return builder
+
+
+def _unknown(spec: str, name: str, root: Path) -> DataError:
+    here = [p.parents[1].name for p in root.glob("*/*/dataset_info.json")]
+    here += [p.parents[2].name for p in root.glob("*/*/*/dataset_info.json")]
+    near = get_close_matches(name, {*tfds.list_builders(), *here}, n=3)
+    return DataError(
+        f'{spec}: tensorflow-datasets knows no data set "{name}", and none is prepared '
+        f"in {root}."
+        + (f" Nearest: {', '.join(near)}." if near else "")
+        + f" {_ROUTES}"
+    )
+
+
+def _unreachable_host(builder: Any) -> str | None:
+    """Returns a host that the download needs, if none of the first few answers.
+
+    TFDS itself tries each address ten times, for more than three minutes.
+    """
+    hosts: dict[str, str] = {}
+    for url in builder.url_infos:
+        if url.startswith(("http://", "https://")):
+            hosts.setdefault(urlsplit(url).netloc, url)
+    for url in list(hosts.values())[:3]:
+        try:
+            requests.head(url, timeout=_PROBE_SECONDS)
+        except requests.exceptions.RequestException:
+            continue
+        return None
+    return next(iter(hosts), None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from printing to stdout, which is for results, and its bars away."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".:") + "."

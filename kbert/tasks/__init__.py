@@ -1,0 +1,28 @@
+"""The tasks, by the name that `task.json` keeps."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kbert.errors import RunError
+from kbert.tasks.base import Task
+from kbert.tasks.text_classification import TextClassification
+
+TASKS: dict[str, type[Task]] = {TextClassification.name: TextClassification}
+
+
+def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
+    """The task that a run's `task.json` describes.
+
+    Raises:
+        RunError: `source` names a task this version does not know.
+    """
+    name = values.get("task")
+    if name not in TASKS:
+        raise RunError(
+            f"{source} holds the task {name!r}, which this version of kbert does not "
+            f"know. It knows: {', '.join(TASKS)}."
+        )
+    return TASKS[name].from_dict(values)
+
+
+__all__ = ["TASKS", "Task", "TextClassification", "task_from_dict"]

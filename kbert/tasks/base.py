@@ -1,0 +1,108 @@
+"""What a task is: all that differs between one use of BERT and another.
+
+Training, evaluation, prediction and export know this interface only. A new task
+is one new module, registered in `kbert.tasks`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import keras_hub
+import numpy as np
+
+from kbert.data.encoded import EncodedDataset
+
+
+class Task(ABC):
+    """How labels become targets, which head, loss and metrics, what an answer is."""
+
+    name: ClassVar[str]
+    default_metric: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def learn(
+        cls, dataset: EncodedDataset, label_order: Sequence[str] | None
+    ) -> "Task":
+        """The task that a labelled training set defines.
+
+        Args:
+            dataset: the training examples.
+            label_order: the classes in the source's own order, where it has one.
+
+        Raises:
+            DataError: the labels do not make a task.
+        """
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """What `task.json` keeps of the task."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Task":
+        """The task that `to_dict` described."""
+
+    @abstractmethod
+    def targets(self, dataset: EncodedDataset) -> np.ndarray:
+        """The targets `[examples]` of a labelled data set.
+
+        Raises:
+            DataError: a label that training never saw.
+        """
+
+    @abstractmethod
+    def build_model(
+        self, backbone: keras.Model, *, dropout: float | None = None
+    ) -> keras.Model:
+        """A keras-hub task model: `backbone` with a fresh head."""
+
+    @abstractmethod
+    def load_model(self, folder: str, *, dtype: str) -> keras.Model:
+        """The model that was saved as a preset in `folder`."""
+
+    @abstractmethod
+    def save_model(
+        self,
+        model: keras.Model,
+        folder: str,
+        *,
+        tokenizer: keras_hub.models.BertTokenizer,
+        max_length: int,
+    ) -> None:
+        """Saves a model as a preset with tokenizer that plain keras-hub loads."""
+
+    @abstractmethod
+    def loss(self, *, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """The training loss of the model's outputs and the targets."""
+
+    @abstractmethod
+    def example_weights(
+        self, targets: np.ndarray, class_weights: str | Mapping[str, float] | None
+    ) -> np.ndarray:
+        """The weight of each example in the loss, `[examples]` float32.
+
+        Raises:
+            ConfigError: `class_weights` does not fit the task.
+        """
+
+    @abstractmethod
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """What metrics and answers are made from, of the model's outputs."""
+
+    @abstractmethod
+    def metrics(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """The metrics by name, ready for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def metric_names(cls) -> tuple[str, ...]:
+        """The metrics that may choose the best checkpoint."""
+
+    @abstractmethod
+    def answers(
+        self, texts: Sequence[str], predictions: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """What `kbert predict` prints, one for each text."""

@@ -1,0 +1,188 @@
+"""One text, or a pair of texts, and one label of several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import keras_hub
+import numpy as np
+
+from kbert.data.encoded import EncodedDataset
+from kbert.data.sources import sort_labels
+from kbert.errors import ConfigError, DataError
+from kbert.metrics import classification_metrics
+from kbert.tasks.base import Task
+
+# Losses are better when smaller.
+_METRICS = (
+    "accuracy",
+    "macro_f1",
+    "macro_precision",
+    "macro_recall",
+    "matthews_correlation",
+    "loss",
+)
+
+
+@dataclass(frozen=True)
+class TextClassification(Task):
+    """Single-label text classification.
+
+    Attributes:
+        labels: the classes; a target is an index into them.
+    """
+
+    labels: tuple[str, ...]
+
+    name: ClassVar[str] = "text_classification"
+    default_metric: ClassVar[str] = "accuracy"
+
+    @classmethod
+    def learn(
+        cls, dataset: EncodedDataset, label_order: Sequence[str] | None
+    ) -> "TextClassification":
+        """The classes of the training set; see `Task.learn`."""
+        if dataset.label_ids is None:
+            raise DataError(f"{dataset.name} has no labels; training needs them.")
+        seen = {dataset.label_names[i] for i in np.unique(dataset.label_ids)}
+        if len(seen) < 2:
+            raise DataError(
+                f"{dataset.name} has one class only: every label is "
+                f"{seen.pop()!r}. A classifier needs at least two; check the label "
+                "column, or raise data.limit if it cut the others off."
+            )
+        labels = label_order if label_order is not None else sort_labels(seen)
+        return cls(labels=tuple(label for label in labels if label in seen))
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Task.to_dict`."""
+        return {"task": self.name, "labels": list(self.labels)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TextClassification":
+        """See `Task.from_dict`."""
+        return cls(labels=tuple(values["labels"]))
+
+    def targets(self, dataset: EncodedDataset) -> np.ndarray:
+        """The class numbers, `[examples]` int32; see `Task.targets`."""
+        if dataset.label_ids is None:
+            raise DataError(f"{dataset.name} has no labels.")
+        numbers = {label: index for index, label in enumerate(self.labels)}
+        used = np.unique(dataset.label_ids)
+        unseen = [n for i in used if (n := dataset.label_names[i]) not in numbers]
+        if unseen:
+            raise DataError(
+                f"{dataset.name} has labels that training never saw: "
+                f"{_some(unseen)}. The classes are: {_some(self.labels)}. Add "
+                "examples of them to the training data, or take them out here."
+            )
+        table = np.array([numbers.get(name, -1) for name in dataset.label_names])
+        return table[dataset.label_ids].astype(np.int32)
+
+    def build_model(
+        self, backbone: keras.Model, *, dropout: float | None = None
+    ) -> keras.Model:
+        """A `BertTextClassifier` with logits `[B, classes]`."""
+        return keras_hub.models.BertTextClassifier(
+            backbone,
+            num_classes=len(self.labels),
+            dropout=0.1 if dropout is None else dropout,
+        )
+
+    def load_model(self, folder: str, *, dtype: str) -> keras.Model:
+        """See `Task.load_model`."""
+        return keras_hub.models.BertTextClassifier.from_preset(folder, dtype=dtype)
+
+    def save_model(
+        self,
+        model: keras.Model,
+        folder: str,
+        *,
+        tokenizer: keras_hub.models.BertTokenizer,
+        max_length: int,
+    ) -> None:
+        """See `Task.save_model`."""
+        model.preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
+            tokenizer, sequence_length=max_length
+        )
+        model.save_to_preset(folder)
+
+    def loss(self, *, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        """Cross-entropy of logits and class numbers."""
+        if not label_smoothing:
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return _SmoothedCrossentropy(len(self.labels), label_smoothing)
+
+    def example_weights(
+        self, targets: np.ndarray, class_weights: str | Mapping[str, float] | None
+    ) -> np.ndarray:
+        """See `Task.example_weights`; `balanced` weighs by inverse frequency."""
+        if class_weights is None:
+            return np.ones(len(targets), np.float32)
+        if class_weights == "balanced":
+            counts = np.bincount(targets, minlength=len(self.labels))
+            per_class = len(targets) / (len(self.labels) * np.maximum(counts, 1))
+            return per_class[targets].astype(np.float32)
+        assert isinstance(class_weights, Mapping)
+        if unknown := [name for name in class_weights if name not in self.labels]:
+            raise ConfigError(
+                f"train.class_weights names {_some(unknown)}, which is no class of "
+                f"the training data. The classes are: {_some(self.labels)}."
+            )
+        per_class = np.array([class_weights.get(label, 1.0) for label in self.labels])
+        return per_class[targets].astype(np.float32)
+
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """Probabilities `[examples, classes]` float32 of the logits."""
+        logits = outputs.astype(np.float64)
+        exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    def metrics(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+        """See `kbert.metrics.classification_metrics`."""
+        return classification_metrics(predictions, targets, self.labels)
+
+    @classmethod
+    def metric_names(cls) -> tuple[str, ...]:
+        """See `Task.metric_names`."""
+        return _METRICS
+
+    def answers(
+        self, texts: Sequence[str], predictions: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """The label, its score and all probabilities of each text."""
+        answers = []
+        for text, row in zip(texts, predictions, strict=True):
+            best = int(row.argmax())
+            answers.append(
+                {
+                    "text": text,
+                    "label": self.labels[best],
+                    "score": float(row[best]),
+                    "probabilities": dict(
+                        zip(self.labels, map(float, row), strict=True)
+                    ),
+                }
+            )
+        return answers
+
+
+class _SmoothedCrossentropy(keras.losses.CategoricalCrossentropy):
+    """Cross-entropy with label smoothing that takes class numbers."""
+
+    def __init__(self, num_classes: int, label_smoothing: float) -> None:
+        super().__init__(from_logits=True, label_smoothing=label_smoothing)
+        self.num_classes = num_classes
+
+    def call(self, y_true, y_pred):  # type: ignore[no-untyped-def]
+        classes = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
+        one_hot = keras.ops.one_hot(classes, self.num_classes)  # (B, classes)
+        return super().call(one_hot, y_pred)
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    """The first names, quoted, and how many more there are."""
+    listed = ", ".join(repr(name) for name in names[:most])
+    more = len(names) - most
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,101 @@
+"""Which precision and which compiler a training uses on this machine, and why."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kbert.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Precision and compiler of a training.
+
+    Attributes:
+        precision: a Keras dtype policy.
+        jit_compile: whether XLA compiles the step.
+        reason: why, for people.
+    """
+
+    precision: str
+    jit_compile: bool
+    reason: str
+
+    def __str__(self) -> str:
+        xla = "with XLA" if self.jit_compile else "without XLA"
+        return f"{self.precision} {xla} ({self.reason})"
+
+
+def choose(precision: str, jit_compile: str | bool) -> Choice:
+    """Resolves `auto` by what was measured to be fast on such a machine.
+
+    On a CPU with bfloat16 instructions a bfloat16 step is 1.3 to 1.4 times as fast
+    as a float32 one, and 1.7 times slower again when XLA compiles it; a float32
+    step is as fast with XLA as without. On a GPU XLA pays.
+
+    Raises:
+        ConfigError: XLA was asked for and this machine cannot compile with it.
+    """
+    gpu = _gpu_capability()
+    reasons = ["as set"] if precision != "auto" and jit_compile != "auto" else []
+    if precision == "auto":
+        precision, reason = _auto_precision(gpu)
+        reasons.append(reason)
+    if jit_compile == "auto":
+        jit_compile = gpu is not None or keras.config.backend() == "jax"
+        if not jit_compile:
+            reasons.append("XLA does not pay on a CPU")
+    if jit_compile:
+        _check_xla()
+    return Choice(precision, bool(jit_compile), "; ".join(reasons))
+
+
+def _auto_precision(gpu: tuple[int, int] | None) -> tuple[str, str]:
+    if gpu is not None:
+        name = f"GPU of compute capability {gpu[0]}.{gpu[1]}"
+        if gpu >= (8, 0):
+            return "mixed_bfloat16", f"{name} has bfloat16"
+        if gpu >= (7, 0):
+            return "mixed_float16", f"{name} has float16 and no bfloat16"
+        return "float32", f"{name} is not faster in half precision"
+    if keras.config.backend() == "tensorflow" and _cpu_has_bfloat16():
+        return "mixed_bfloat16", "this CPU has bfloat16 instructions"
+    return "float32", "this CPU has no bfloat16 instructions"
+
+
+def _gpu_capability() -> tuple[int, int] | None:
+    """The first GPU's compute capability; None without a GPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return details.get("compute_capability", (0, 0))
+
+
+def _cpu_has_bfloat16() -> bool:
+    if platform.system() != "Linux":
+        return False
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _check_xla() -> None:
+    """Compiles one product, so that a missing compiler is found before slow work."""
+    if keras.config.backend() != "tensorflow":
+        return
+
+    @tf.function(jit_compile=True)
+    def product(x: tf.Tensor) -> tf.Tensor:
+        return x @ x
+
+    try:
+        product(tf.ones((2, 2)))
+    except tf.errors.OpError as error:
+        raise ConfigError(
+            "train.jit_compile is true, and XLA cannot compile on this machine: "
+            f"{error.message.splitlines()[0]}. Set train.jit_compile=false, or mend "
+            "the CUDA installation that TensorFlow uses."
+        ) from error

@@ -1,0 +1,149 @@
+"""The Python API: the same functions that the commands call."""
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+from kbert.config import FinetuneConfig, load_config
+from kbert.runs import RunFolder, open_run
+from kbert.workflows import evaluate as evaluation
+from kbert.workflows import finetune as finetuning
+from kbert.workflows.predictor import Predictor, Text
+
+
+class Run:
+    """A finished training: evaluates, predicts, tells its figures.
+
+    Attributes:
+        path: the run folder.
+
+    Example:
+        run = kbert.load("runs/imdb_reviews-bert_base_en")
+        run.predict(["A wonderful film."])[0]["label"]
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.path = folder.path
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"kbert.Run({str(self.path)!r})"
+
+    @property
+    def config(self) -> FinetuneConfig:
+        """Every setting, resolved."""
+        return self._folder.read_config()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The final metrics by split; empty for a run that was interrupted."""
+        return self._folder.read_metrics()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in order."""
+        return tuple(self._folder.read_task()["labels"])
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The loaded model; loaded once, at the first use."""
+        return Predictor(self._folder)
+
+    def predict(self, texts: Iterable[Text]) -> list[dict[str, Any]]:
+        """Answers texts in order: `label`, `score`, `probabilities`.
+
+        Args:
+            texts: strings, or pairs of strings for a pair task.
+
+        Raises:
+            TypeError: a single string instead of several.
+        """
+        if isinstance(texts, str):
+            raise TypeError("`texts` must be several texts: predict(['...']).")
+        return list(self.predictor.answers(texts))
+
+    def evaluate(
+        self,
+        data: str | None = None,
+        *,
+        split: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The metrics on labelled texts, as `kbert evaluate` prints them.
+
+        Args:
+            data: what to read, as `--data`; None for the run's own test data, or
+                else its validation part.
+            split: a split of `data`.
+            settings: `{"data.text": "review"}`, over the run's own settings.
+        """
+        return evaluation.evaluate(
+            self.predictor, data=data, split=split, settings=settings
+        )
+
+
+def finetune(
+    preset: str | None = None,
+    data: str | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: TextIO | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    max_length: int | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+) -> Run:
+    """Fine-tunes a preset, as `kbert finetune` does.
+
+    Args:
+        preset: keras-hub name, folder, run or `hf://...`; `sample` by default.
+        data: `tfds:NAME`, a file or a folder; `sample` by default.
+        output: the run folder; a free one under `runs/` by default.
+        config: a TOML file.
+        settings: any other setting, `{"train.schedule": "cosine"}`.
+        progress: where to show the progress line, such as `sys.stderr`.
+        epochs: passes over the training data.
+        batch_size: examples a batch.
+        learning_rate: the peak rate.
+        max_length: tokens kept of a text.
+        precision: a Keras dtype policy, or `auto`.
+        seed: of everything random.
+
+    Raises:
+        kbert.errors.UserError: a mistake in any of it.
+    """
+    short = {
+        "model.preset": preset,
+        "data.source": data,
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.learning_rate": learning_rate,
+        "data.max_length": max_length,
+        "train.precision": precision,
+        "train.seed": seed,
+    }
+    loaded = load_config(
+        FinetuneConfig,
+        file=None if config is None else Path(config),
+        options=dict(settings or {})
+        | {key: value for key, value in short.items() if value is not None},
+    )
+    folder = finetuning.finetune(
+        loaded, output=None if output is None else Path(output), progress=progress
+    )
+    return Run(folder)
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """A run by its folder.
+
+    Raises:
+        kbert.errors.RunError: there is no run with a model at `path`.
+    """
+    return Run(open_run(path))

@@ -1,0 +1,140 @@
+"""From `[data]` settings to encoded training, validation and test examples."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbert.config import DataSettings
+from kbert.data.encoded import EncodedDataset, Encoder, encode_source
+from kbert.data.sources import Columns, Source, open_source, source_splits
+from kbert.data.splits import stratified_split
+from kbert.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What will be read; its cheap checks have passed."""
+
+    train: Source
+    validation: Source | None
+    test: Source | None
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What was read and encoded."""
+
+    train: EncodedDataset
+    validation: EncodedDataset
+    test: EncodedDataset | None
+
+    def by_split(self) -> dict[str, EncodedDataset]:
+        """The data sets there are, by split name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: dataset for name, dataset in named.items() if dataset is not None}
+
+
+def open_sources(data: DataSettings) -> Sources:
+    """Opens every split that the settings name, or that the source has itself.
+
+    Raises:
+        DataError: a source is missing, or its columns are not clear.
+    """
+    own = source_splits(data.source, data.data_dir)
+    train = open_split(data, data.train_split if own else None)
+    for note in train.notes:
+        logger.info("%s", note)
+    validation = data.validation or ("validation" if "validation" in own else None)
+    return Sources(
+        train=train,
+        validation=_open_other(data, train, validation),
+        test=_open_other(data, train, data.test),
+    )
+
+
+def open_split(
+    data: DataSettings,
+    split: str | None,
+    *,
+    source: str | None = None,
+    columns: Columns | None = None,
+    labelled: bool = True,
+) -> Source:
+    """Opens one split of a source under the `[data]` settings."""
+    return open_source(
+        source or data.source,
+        split=split,
+        columns=columns or Columns(data.text, data.text_pair, data.label),
+        data_dir=data.data_dir,
+        encoding_errors=data.encoding_errors,
+        limit=data.limit,
+        labelled=labelled,
+    )
+
+
+def _open_other(data: DataSettings, train: Source, name: str | None) -> Source | None:
+    """A validation or test source: a split of the same source, or another one."""
+    if name is None:
+        return None
+    own = source_splits(data.source, data.data_dir)
+    is_split = name.partition("[")[0] in own or (
+        data.source.startswith("tfds:")
+        and not name.startswith("tfds:")
+        and not Path(name).exists()
+    )
+    if is_split:
+        return open_split(data, name, columns=train.columns)
+    if name.startswith("tfds:") or Path(name).is_dir():
+        # Another kind of source names its columns in its own way.
+        return open_split(data, None, source=name)
+    return open_split(data, None, source=name, columns=train.columns)
+
+
+def encode_datasets(
+    sources: Sources, encoder: Encoder, data: DataSettings, seed: int
+) -> Datasets:
+    """Reads and encodes all splits; holds a share out where none is for validation.
+
+    Raises:
+        DataError: a row is wrong, or nothing is left to train on.
+    """
+    train = encode_split(sources.train, encoder)
+    if sources.validation is not None:
+        validation = encode_split(sources.validation, encoder)
+    else:
+        train, validation = hold_out(train, data.validation_share, seed)
+    test = encode_split(sources.test, encoder) if sources.test else None
+    return Datasets(train, validation, test)
+
+
+def encode_split(source: Source, encoder: Encoder) -> EncodedDataset:
+    """Reads and encodes one split, and says what was found."""
+    dataset = encode_source(source, encoder)
+    logger.info("%s: %s", source.name, dataset.report.summary())
+    return dataset
+
+
+def hold_out(
+    dataset: EncodedDataset, share: float, seed: int
+) -> tuple[EncodedDataset, EncodedDataset]:
+    """Splits a stratified share off for validation; the same one for a seed.
+
+    Raises:
+        DataError: the data set is unlabelled, or too small to hold any out.
+    """
+    if dataset.label_ids is None:
+        raise DataError(f"{dataset.name} has no labels; training needs them.")
+    kept, held_out = stratified_split(dataset.label_ids, share, seed)
+    if not len(held_out):
+        raise DataError(
+            f"{dataset.name} has too few examples to hold {share:.0%} out: no class "
+            "has two. Add examples, or give a validation file with "
+            "--set data.validation=FILE."
+        )
+    logger.info("held out for validation: %s of %s", len(held_out), len(dataset))
+    return (
+        dataset.select(kept, dataset.name),
+        dataset.select(held_out, f"{dataset.name} (held-out share)"),
+    )

@@ -1,0 +1,162 @@
+"""Fine-tuning: from a preset and labelled texts to a run."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from kbert.config import FinetuneConfig
+from kbert.data.batching import Batching
+from kbert.errors import Interrupted, TrainingError
+from kbert.metrics import format_metrics_table
+from kbert.plots import plot_confusion, plot_curves
+from kbert.runs import RunFolder, create_run
+from kbert.training.loop import train
+from kbert.training.prediction import predict_outputs
+from kbert.workflows.building import Trainee
+from kbert.workflows.job import Job, prepare
+from kbert.workflows.machine import machine, peak_memory, versions
+from kbert.workflows.predictor import Predictor
+from kbert.workflows.rehearsal import Estimate, rehearse
+from kbert.workflows.reporting import RunListener
+
+logger = logging.getLogger(__name__)
+
+
+def finetune(
+    config: FinetuneConfig,
+    *,
+    output: Path | None = None,
+    progress: TextIO | None = None,
+) -> RunFolder:
+    """Fine-tunes a preset and writes a run.
+
+    Args:
+        config: the settings.
+        output: the run folder; a free `runs/DATA-PRESET` where none is given.
+        progress: where to show the progress line; None for none.
+
+    Raises:
+        UserError: a mistake in the settings, the data, the preset or the output;
+            nothing is written then.
+        TrainingError: the loss is no longer a number.
+        Interrupted: a signal ended the training; the run holds the best model so
+            far.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    clock = time.monotonic()
+    job = prepare(config, output)
+    trainee = job.build()
+    run = create_run(job.path, job.config)
+    run.write_task(job.describe_task())
+    info = {
+        "started": started,
+        "versions": versions(),
+        "machine": machine() | {"precision": str(job.choice)},
+        "data": job.describe_data(),
+    }
+    run.write_info({"status": "running"} | info)
+    listener = _listen(run, job, trainee, progress)
+    trained = time.monotonic()
+    try:
+        steps = _train(job, trainee, listener)
+    except TrainingError:
+        run.write_info({"status": "failed"} | info)
+        raise
+    except Interrupted as error:
+        if listener.best_step is None:
+            trainee.save(run, job.preset, job.encoder.max_length)
+        run.write_info({"status": "interrupted"} | info)
+        kept = _kept(listener)
+        raise Interrupted(
+            f"{error}; {kept} is in {run.path}", error.signal_number
+        ) from None
+    finally:
+        listener.close()
+    seconds = {
+        "until_training": trained - clock,
+        "training": time.monotonic() - trained,
+    }
+    _finish(run, job, listener)
+    seconds["total"] = time.monotonic() - clock
+    info |= {
+        "steps": steps,
+        "best_step": listener.best_step,
+        "train_tokens": listener.num_tokens,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+    }
+    run.write_info({"status": "finished"} | info)
+    return run
+
+
+def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
+    """Builds everything, runs two steps and writes nothing: `--dry-run`.
+
+    Raises:
+        UserError: as `finetune` would.
+    """
+    job = prepare(config, output)
+    plan = job.plan
+    return rehearse(
+        job.build().model,
+        job.data,
+        plan.total_steps,
+        validation_tokens=int(job.datasets.validation.lengths.sum()),
+        num_evaluations=-(-plan.total_steps // plan.eval_steps),
+    )
+
+
+def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
+    validation = job.datasets.validation
+    targets = job.task.targets(validation)
+    batching = Batching(job.encoder.max_length, job.config.train.batch_size)
+
+    def evaluate() -> dict[str, Any]:
+        listener.pause()
+        outputs = predict_outputs(trainee.model, validation, batching, job.data.pad_id)
+        return job.task.metrics(job.task.predictions(outputs), targets)
+
+    return train(
+        trainee.model, job.data, job.plan, evaluate=evaluate, listener=listener
+    )
+
+
+def _listen(
+    run: RunFolder, job: Job, trainee: Trainee, progress: TextIO | None
+) -> RunListener:
+    return RunListener(
+        run,
+        steps_per_epoch=job.data.steps_per_epoch,
+        total_steps=job.plan.total_steps,
+        metric=job.plan.metric,
+        learning_rate=lambda step: float(trainee.schedule(step)),
+        save=lambda: trainee.save(run, job.preset, job.encoder.max_length),
+        stream=progress,
+    )
+
+
+def _finish(run: RunFolder, job: Job, listener: RunListener) -> None:
+    """Evaluates the model that the run keeps, as `kbert evaluate` would."""
+    predictor = Predictor(run)
+    splits = {"validation": job.datasets.validation, "test": job.datasets.test}
+    metrics = {
+        name: predictor.evaluate(dataset)
+        for name, dataset in splits.items()
+        if dataset is not None
+    }
+    run.write_metrics(metrics)
+    plot_curves(
+        listener.history, run.path / "curves.png", best_step=listener.best_step
+    )
+    shown = metrics.get("test", metrics["validation"])
+    if "confusion_matrix" in shown:
+        plot_confusion(shown["confusion_matrix"], run.path / "confusion.png")
+    logger.info("\n%s", format_metrics_table(metrics))
+
+
+def _kept(listener: RunListener) -> str:
+    if listener.best_step is None:
+        return "the model as it was then"
+    return f"the best model so far, of step {listener.best_step},"

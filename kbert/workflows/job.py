@@ -1,0 +1,170 @@
+"""What precedes the model: all checks, the cheap ones first, then the data."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kbert.config import FinetuneConfig
+from kbert.data.batching import Batching, padding_share
+from kbert.data.encoded import Encoder
+from kbert.presets import Preset, resolve_preset
+from kbert.runs import check_output, free_run_path
+from kbert.tasks import Task, TextClassification
+from kbert.training.loop import Plan, TrainingData
+from kbert.training.precision import Choice, choose
+from kbert.workflows.building import Trainee, build_trainee
+from kbert.workflows.datasets import Datasets, Sources, encode_datasets, open_sources
+from kbert.workflows.predictor import build_encoder
+from kbert.workflows.resolving import resolve_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fine-tuning whose checks have passed and whose data are read."""
+
+    path: Path
+    config: FinetuneConfig
+    preset: Preset
+    choice: Choice
+    sources: Sources
+    encoder: Encoder
+    datasets: Datasets
+    task: Task
+    data: TrainingData
+
+    @property
+    def plan(self) -> Plan:
+        """How long to train and when to evaluate."""
+        settings = self.config.train
+        assert not isinstance(settings.epochs, str), "settings are resolved"
+        steps = settings.epochs * self.data.steps_per_epoch
+        return Plan(
+            total_steps=min(steps, settings.max_steps or steps),
+            eval_steps=settings.eval_steps or self.data.steps_per_epoch,
+            metric=settings.best_metric,
+            patience=settings.patience,
+        )
+
+    def describe_task(self) -> dict[str, Any]:
+        """What `task.json` says: all that a later command needs beside the model."""
+        columns = self.sources.train.columns
+        tokenizer = self.encoder.tokenizer
+        return {
+            **self.task.to_dict(),
+            "columns": asdict(columns),
+            "is_paired": columns.text_pair is not None,
+            "max_length": self.encoder.max_length,
+            "truncation": self.encoder.truncation,
+            "lowercase": tokenizer.lowercase,
+            "strip_accents": tokenizer.strip_accents,
+        }
+
+    def describe_data(self) -> dict[str, Any]:
+        """Size and fingerprint of each split that was read."""
+        return {
+            split: {"name": dataset.name, "num_examples": len(dataset)}
+            | {"source": asdict(dataset.report)}
+            for split, dataset in self.datasets.by_split().items()
+        }
+
+    def build(self) -> Trainee:
+        """The model, compiled to train."""
+        return build_trainee(
+            self.preset,
+            self.task,
+            self.config.train,
+            dropout=self.config.model.dropout,
+            total_steps=self.plan.total_steps,
+        )
+
+
+def prepare(config: FinetuneConfig, output: Path | None) -> Job:
+    """Checks the settings, the preset, the output and the data, and reads them.
+
+    Args:
+        output: the run folder; a free `runs/DATA-PRESET` where none is given.
+
+    Raises:
+        UserError: a mistake in any of them; nothing is written.
+    """
+    task_class = TextClassification
+    keras.utils.set_random_seed(config.train.seed)
+    preset = resolve_preset(
+        config.model.preset,
+        lowercase=config.model.lowercase,
+        strip_accents=config.model.strip_accents,
+    )
+    choice = choose(config.train.precision, config.train.jit_compile)
+    config = resolve_config(config, preset, choice, task_class)
+    path = output or free_run_path(Path("runs"), _default_name(config))
+    check_output(path, config, needed_bytes=_run_bytes(preset))
+    sources = open_sources(config.data)
+    logger.info("preset: %s", _summary(preset))
+    logger.info("precision: %s", choice)
+    assert config.data.max_length is not None, "settings are resolved"
+    encoder = build_encoder(
+        preset, max_length=config.data.max_length, truncation=config.data.truncation
+    )
+    datasets = encode_datasets(sources, encoder, config.data, config.train.seed)
+    task = task_class.learn(datasets.train, sources.train.label_names)
+    for dataset in datasets.by_split().values():
+        task.targets(dataset)  # A label that training never saw ends it here.
+    data = _training_data(config, datasets, task, encoder)
+    return Job(path, config, preset, choice, sources, encoder, datasets, task, data)
+
+
+def _training_data(
+    config: FinetuneConfig, datasets: Datasets, task: Task, encoder: Encoder
+) -> TrainingData:
+    settings = config.train
+    batching = Batching(
+        encoder.max_length,
+        batch_size=settings.batch_size,
+        tokens_per_batch=settings.tokens_per_batch,
+        accumulation=settings.gradient_accumulation_steps,
+    )
+    targets = task.targets(datasets.train)
+    data = TrainingData(
+        dataset=datasets.train,
+        targets=targets,
+        weights=task.example_weights(targets, settings.class_weights),
+        batching=batching,
+        pad_id=encoder.tokenizer.pad_id,
+        seed=settings.seed,
+    )
+    lengths = datasets.train.lengths
+    logger.info(
+        "%s steps an epoch, %.1f%% padding",
+        f"{data.steps_per_epoch:,}",
+        100 * padding_share(lengths, batching.groups(lengths, seed=settings.seed)),
+    )
+    return data
+
+
+def _default_name(config: FinetuneConfig) -> str:
+    """`imdb_reviews-bert_base_en`; `sample` where both are the embedded ones."""
+    source = config.data.source.removeprefix("tfds:").partition("/")[0]
+    if not config.data.source.startswith("tfds:"):
+        source = Path(config.data.source).name.partition(".")[0]
+    preset = Path(config.model.preset.removeprefix("hf://")).name
+    return source if source == preset else f"{source}-{preset}"
+
+
+def _run_bytes(preset: Preset) -> int:
+    """What a run takes on disk at most: the best model, and the next beside it."""
+    files = (file for file in preset.folder.rglob("*") if file.is_file())
+    return 2 * sum(file.stat().st_size for file in files)
+
+
+def _summary(preset: Preset) -> str:
+    case = "uncased" if preset.lowercase else "cased"
+    weights = "" if preset.has_weights else ", random weights"
+    return (
+        f"{preset.name}, {preset.num_layers} layers x {preset.hidden_dim}, {case}, "
+        f"{len(preset.vocabulary):,} tokens{weights}"
+    )

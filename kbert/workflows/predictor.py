@@ -1,0 +1,116 @@
+"""A run, loaded to answer: the one way in which a run is ever applied.
+
+Evaluation, prediction, the end of a training and the Python API all go through
+here, so that their figures agree.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.data.batching import Batching
+from kbert.data.encoded import EncodedDataset, Encoder, encode_texts
+from kbert.errors import RunError
+from kbert.presets import Preset, resolve_preset
+from kbert.runs import RunFolder, open_run
+from kbert.tasks import Task, task_from_dict
+from kbert.tokenization import WordPieceTokenizer
+from kbert.training.prediction import predict_outputs
+
+# Enough tokens to keep a processor busy, few enough to stay in its cache.
+_TOKENS_PER_BATCH = 4096
+# Texts are sorted by length within windows: memory stays constant.
+_WINDOW = 2048
+
+Text = str | tuple[str, str]
+
+
+def build_encoder(preset: Preset, *, max_length: int, truncation: str) -> Encoder:
+    """The tokenizer of a preset, and how its texts are cut."""
+    tokenizer = WordPieceTokenizer(
+        preset.vocabulary,
+        lowercase=preset.lowercase,
+        strip_accents=preset.strip_accents,
+    )
+    return Encoder(tokenizer, max_length, truncation)
+
+
+class Predictor:
+    """A loaded run.
+
+    Args:
+        run: a run folder, or its path.
+        precision: a Keras dtype policy; float32 is what is exported.
+
+    Raises:
+        RunError: the run is no run, or damaged.
+        PresetError: its model cannot be loaded.
+    """
+
+    def __init__(
+        self, run: RunFolder | str | os.PathLike[str], *, precision: str = "float32"
+    ) -> None:
+        self.run = run if isinstance(run, RunFolder) else open_run(run)
+        values = self.run.read_task()
+        try:
+            self.task: Task = task_from_dict(values, str(self.run.task_file))
+            max_length, self.is_paired = values["max_length"], values["is_paired"]
+            self.columns: dict[str, str | None] = values["columns"]
+            truncation = values["truncation"]
+        except KeyError as error:
+            raise RunError(f"{self.run.task_file} is damaged: no {error}.") from None
+        preset = resolve_preset(str(self.run.path))
+        self.encoder = build_encoder(
+            preset, max_length=max_length, truncation=truncation
+        )
+        loaded = self.task.load_model(str(preset.folder), dtype=precision)
+        # Without keras-hub's own preprocessing: texts are encoded by kbert's.
+        self._model = keras.Model(loaded.input, loaded.output)
+        self._batching = Batching(max_length, tokens_per_batch=_TOKENS_PER_BATCH)
+        strings = tf.TensorSpec([None], tf.string)
+        signature = [strings, strings] if self.is_paired else [strings]
+        self._encode = tf.function(self.encoder, input_signature=signature)
+
+    def predict(self, dataset: EncodedDataset) -> np.ndarray:
+        """The task's predictions `[examples, ...]` in the data set's order."""
+        pad_id = self.encoder.tokenizer.pad_id
+        outputs = predict_outputs(self._model, dataset, self._batching, pad_id)
+        return self.task.predictions(outputs)
+
+    def evaluate(self, dataset: EncodedDataset) -> dict[str, Any]:
+        """The task's metrics of a labelled data set.
+
+        Raises:
+            DataError: a label that training never saw.
+        """
+        targets = self.task.targets(dataset)
+        return self.task.metrics(self.predict(dataset), targets)
+
+    def answers(self, texts: Iterable[Text]) -> Iterator[dict[str, Any]]:
+        """Answers texts, or pairs of texts, in their order, as a stream.
+
+        Raises:
+            RunError: pairs for a run of single texts, or the other way round.
+        """
+        remaining = iter(texts)
+        while window := list(islice(remaining, _WINDOW)):
+            firsts, seconds = self._take_apart(window)
+            dataset = encode_texts(self._encode, firsts, seconds)
+            yield from self.task.answers(window, self.predict(dataset))
+
+    def _take_apart(self, window: list[Text]) -> tuple[list[str], list[str] | None]:
+        for text in window:
+            if isinstance(text, str) == self.is_paired:
+                wants = "pairs of texts" if self.is_paired else "single texts"
+                raise RunError(
+                    f"The run {self.run.path} was trained on {wants}. Received: "
+                    f"{text!r:.80}."
+                )
+        if not self.is_paired:
+            return [text for text in window if isinstance(text, str)], None
+        return [text[0] for text in window], [text[1] for text in window]

@@ -1,0 +1,70 @@
+"""Two steps of a training, to say what the whole would take."""
+
+import time
+from dataclasses import dataclass
+
+import keras
+
+from kbert.progress import format_duration
+from kbert.training.loop import TrainingData, update
+from kbert.workflows.machine import peak_memory
+
+# A forward pass is about a third of a step: the backward pass costs two.
+_FORWARD_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a whole training would take.
+
+    Attributes:
+        total_steps: optimizer updates.
+        tokens_per_second: padding included, as timed on the second step.
+        seconds: the training and its evaluations; an estimate.
+        memory_bytes: the peak so far, of the widest batch.
+    """
+
+    total_steps: int
+    tokens_per_second: float
+    seconds: float
+    memory_bytes: int
+
+    def summary(self) -> str:
+        """The estimate in one line."""
+        return (
+            f"dry run: {self.total_steps:,} steps at {self.tokens_per_second:,.0f} "
+            f"tokens/s would take about {format_duration(self.seconds)} and "
+            f"{self.memory_bytes / 1e9:.1f} GB of memory; nothing was written"
+        )
+
+
+def rehearse(
+    model: keras.Model,
+    data: TrainingData,
+    total_steps: int,
+    *,
+    validation_tokens: int,
+    num_evaluations: int,
+) -> Estimate:
+    """Runs two updates on the widest batch; the first traces, the second is timed.
+
+    Args:
+        validation_tokens: tokens of one evaluation.
+        num_evaluations: how many the training makes.
+    """
+    groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
+    widest = max(groups, key=lambda group: group.width * group.capacity)
+    batches = list(data.batching.batches(data.dataset, widest, data.pad_id))
+    update(model, data, batches, 1)
+    start = time.monotonic()
+    update(model, data, batches, 2)
+    speed = widest.width * widest.capacity / (time.monotonic() - start)
+    epoch_tokens = sum(group.width * group.capacity for group in groups)
+    train_tokens = epoch_tokens * total_steps / len(groups)
+    evaluated = validation_tokens * num_evaluations * _FORWARD_SHARE
+    return Estimate(
+        total_steps=total_steps,
+        tokens_per_second=speed,
+        seconds=(train_tokens + evaluated) / speed,
+        memory_bytes=peak_memory(),
+    )

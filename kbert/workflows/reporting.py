@@ -1,0 +1,111 @@
+"""What a training writes down and shows while it runs."""
+
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import tensorflow as tf
+
+from kbert.progress import ProgressLine
+from kbert.runs import RunFolder
+from kbert.training.loop import Step
+
+_LOG_EVERY = 10
+
+
+class RunListener:
+    """Keeps history, TensorBoard's logs, the best weights and the progress line.
+
+    Args:
+        run: where to write.
+        steps_per_epoch: updates of an epoch.
+        total_steps: updates of the whole training.
+        metric: the metric that the progress line shows.
+        learning_rate: the rate of an update, by its number counted from 0.
+        save: makes the present weights the run's model.
+        stream: where the progress line goes; None for no line.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        *,
+        steps_per_epoch: int,
+        total_steps: int,
+        metric: str,
+        learning_rate: Callable[[int], float],
+        save: Callable[[], None],
+        stream: TextIO | None,
+    ) -> None:
+        self._run = run
+        self._steps_per_epoch = steps_per_epoch
+        self._metric = metric
+        self._learning_rate = learning_rate
+        self._save = save
+        self._progress = ProgressLine(total_steps, stream) if stream else None
+        self._train_logs = tf.summary.create_file_writer(str(run.logs_folder / "train"))
+        self._validation_logs = tf.summary.create_file_writer(
+            str(run.logs_folder / "validation")
+        )
+        self._validation: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+        self.num_tokens = 0
+        self.best_step: int | None = None
+
+    def on_step(self, step: Step) -> None:
+        """Counts, shows and, every tenth update, logs."""
+        self.num_tokens += step.num_tokens
+        rate = self._learning_rate(step.number - 1)
+        if self._progress:
+            self._progress.update(
+                step.number,
+                step.num_examples,
+                step.num_tokens,
+                loss=step.loss,
+                learning_rate=rate,
+                **self._validation,
+            )
+        if step.number % _LOG_EVERY == 0:
+            with self._train_logs.as_default(step=step.number):
+                tf.summary.scalar("loss", step.loss)
+                tf.summary.scalar("learning_rate", rate)
+
+    def on_evaluation(
+        self, step: int, train_loss: float, metrics: dict[str, Any], *, is_best: bool
+    ) -> None:
+        """Writes a line of history, and the weights where they are the best."""
+        figures = {k: v for k, v in metrics.items() if isinstance(v, float)}
+        line = {
+            "step": step,
+            "epoch": round(step / self._steps_per_epoch, 4),
+            "train_loss": train_loss,
+            "learning_rate": self._learning_rate(step - 1),
+            "validation": figures,
+            "is_best": is_best,
+        }
+        if is_best:
+            self._save()
+            self.best_step = step
+        self.history.append(line)
+        self._run.append_history(line)
+        with self._validation_logs.as_default(step=step):
+            for name, value in figures.items():
+                tf.summary.scalar(name, value)
+        self._validation_logs.flush()
+        self._train_logs.flush()
+        self._validation = {f"val_{self._metric}": figures[self._metric]}
+        if self._progress:
+            shown = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
+            mark = " (best so far, kept)" if is_best else ""
+            self._progress.message(f"step {step}: validation {shown}{mark}")
+
+    def pause(self) -> None:
+        """Takes the progress line away while something else is done."""
+        if self._progress:
+            self._progress.pause()
+
+    def close(self) -> None:
+        """Ends the progress line and the logs."""
+        if self._progress:
+            self._progress.close()
+        self._train_logs.close()
+        self._validation_logs.close()

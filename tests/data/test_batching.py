@@ -1,0 +1,118 @@
+"""Batches by length: every example once, static shapes, an order by seed."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbert.data.batching import Batching, padding_share
+from kbert.data.encoded import EncodedDataset
+
+
+def dataset_of(lengths: list[int]) -> EncodedDataset:
+    """Example i holds the token id i + 1, `lengths[i]` times."""
+    sizes = np.asarray(lengths)
+    return EncodedDataset(
+        name="numbers",
+        token_ids=np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes),
+        segment_ids=np.concatenate(
+            [np.arange(size) >= size // 2 for size in sizes]
+        ).astype(np.uint8),
+        starts=np.cumsum(sizes) - sizes,
+        lengths=sizes,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 200), min_size=1, max_size=150),
+    batch_size=st.integers(1, 9),
+    tokens=st.none() | st.integers(64, 900),
+    accumulation=st.integers(1, 4),
+    seed=st.none() | st.integers(0, 5),
+)
+def test_every_example_once_in_a_width_that_holds_it(
+    lengths, batch_size, tokens, accumulation, seed
+):
+    batching = Batching(200, batch_size, tokens, accumulation)
+    groups = batching.groups(np.asarray(lengths), seed=seed)
+    rows = np.concatenate([group.rows for group in groups])
+    assert sorted(rows) == list(range(len(lengths)))
+    for group in groups:
+        assert max(lengths[row] for row in group.rows) <= group.width
+        assert group.width in batching.widths
+        assert group.capacity == batching.rows_of(group.width) * accumulation
+    assert sum(len(group.rows) < group.capacity for group in groups) <= 1
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    lengths = np.random.default_rng(0).integers(2, 250, 300)
+    batching = Batching(256)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        groups = batching.groups(lengths, seed=seed, epoch=epoch)
+        return [int(row) for group in groups for row in group.rows]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert len(batching.groups(lengths, seed=1)) == len(
+        batching.groups(lengths, seed=1, epoch=7)
+    )
+
+
+def test_accumulated_groups_hold_the_examples_of_one_large_batch():
+    lengths = np.random.default_rng(0).integers(2, 250, 333)
+    small = Batching(256, batch_size=8, accumulation=4).groups(lengths, seed=3)
+    large = Batching(256, batch_size=32).groups(lengths, seed=3)
+    assert [list(g.rows) for g in small] == [list(g.rows) for g in large]
+
+
+def test_batch_layout():
+    dataset = dataset_of([3, 5, 2])
+    batching = Batching(16, batch_size=2)
+    groups = batching.groups(dataset.lengths)
+    first, second = [
+        batch for group in groups for batch in batching.batches(dataset, group, 0)
+    ]
+    np.testing.assert_array_equal(first.rows, [0, 1])
+    np.testing.assert_array_equal(
+        first.features["token_ids"][:, :6], [[1, 1, 1, 0, 0, 0], [2, 2, 2, 2, 2, 0]]
+    )
+    np.testing.assert_array_equal(
+        first.features["segment_ids"][:, :6], [[0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0]]
+    )
+    np.testing.assert_array_equal(first.features["padding_mask"].sum(axis=1), [3, 5])
+    np.testing.assert_array_equal(first.weights, [1, 1])
+    # The second has one example: its weight makes up for the row of padding.
+    assert second.features["token_ids"].shape == (2, 16)
+    np.testing.assert_array_equal(second.weights, [2, 0])
+    np.testing.assert_array_equal(second.features["padding_mask"].sum(axis=1), [2, 1])
+
+
+def test_weights_of_an_update_sum_to_its_rows():
+    dataset = dataset_of([4] * 11)
+    batching = Batching(16, batch_size=4, accumulation=4)
+    (group,) = batching.groups(dataset.lengths, seed=0)
+    batches = list(batching.batches(dataset, group, 0))
+    assert len(batches) == 4
+    assert sum(batch.weights.sum() for batch in batches) == pytest.approx(16)
+    assert [len(batch.rows) for batch in batches] == [4, 4, 3, 0]
+
+
+def test_token_budget_bounds_every_batch():
+    lengths = np.random.default_rng(1).integers(2, 256, 500)
+    batching = Batching(256, tokens_per_batch=2048)
+    for group in batching.groups(lengths, seed=0):
+        assert group.width * group.capacity <= 2048
+        assert group.width * (group.capacity + 1) > 2048
+
+
+def test_padding_stays_small_on_long_texts():
+    # Lengths like IMDB's: lognormal with median 233, cut at 256.
+    lengths = np.random.default_rng(2).lognormal(5.45, 0.6, 5000).astype(int)
+    lengths = np.clip(lengths, 10, 256)
+    batching = Batching(256)
+    share = padding_share(lengths, batching.groups(lengths, seed=0))
+    widest = 1 - lengths.sum() / (256 * len(lengths))
+    assert share < 0.06 < widest
