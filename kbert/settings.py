@@ -91,7 +91,10 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """`[train]`: how long, how fast, and how the best model is chosen."""
 
-    epochs: Count = Field(default=3, description="passes over the training data")
+    epochs: Literal["auto"] | Count = Field(
+        default="auto",
+        description="passes over the training data; auto: 3, or 12 from random weights",
+    )
     max_steps: Count | None = Field(
         default=None, description="stop after so many optimizer steps"
     )

@@ -29,6 +29,8 @@ def show_messages() -> None:
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())
     logger.setLevel(logging.INFO)
+    # Other packages install handlers of their own on the root logger.
+    logger.propagate = False
 
 
 def _import_tensorflow_quietly() -> None:
@@ -37,7 +39,7 @@ def _import_tensorflow_quietly() -> None:
     It writes there before it can be told not to. What it wrote is shown only if
     the import fails.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as aside:

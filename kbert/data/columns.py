@@ -71,12 +71,13 @@ def choose_columns(
             )
         else:
             notes.append(_note("text", text, names))
-    if not labelled:
-        return Columns(text, pair), tuple(notes)
-    label = label or _last_left(where, names, (text, pair))
-    if requested.label is None:
-        notes.append(_note("label", label, names))
-    return Columns(text, pair, label), tuple(notes)
+    if labelled:
+        label = label or _last_left(where, names, (text, pair))
+        if requested.label is None:
+            notes.append(_note("label", label, names))
+    columns = Columns(text, pair, label if labelled else None)
+    _check_unique(where, names, columns)
+    return columns, tuple(notes)
 
 
 def missing_column(
@@ -110,6 +111,15 @@ def _check_requested(
                 "they must be different columns."
             )
         taken[name] = setting
+
+
+def _check_unique(where: str, names: Sequence[str], columns: Columns) -> None:
+    for name in (columns.text, columns.text_pair, columns.label):
+        if name is not None and names.count(name) > 1:
+            raise DataError(
+                f'{where}: {names.count(name)} columns are named "{name}". '
+                "Rename all but one."
+            )
 
 
 def _guess_label(

@@ -12,6 +12,7 @@ from kbert.data.examples import (
     Row,
     RowSource,
     limited,
+    sort_labels,
 )
 from kbert.data.values import decode
 from kbert.errors import DataError
@@ -63,6 +64,7 @@ def open_folder(path: Path, split: str | None, options: ReadOptions) -> RowSourc
         notes = (f"{folder / _UNLABELLED} is left out: its texts have no label",)
     if not classes:
         raise DataError(f"{folder} has no class folders. {_LAYOUT}")
+    names = [c.name for c in classes]
     files = [_texts(c) for c in classes]
     for class_folder, texts in zip(classes, files, strict=True):
         if not texts:
@@ -70,11 +72,12 @@ def open_folder(path: Path, split: str | None, options: ReadOptions) -> RowSourc
                 f"{class_folder} is a class without texts: it has no .txt file. "
                 f"Fill or remove it. {_LAYOUT}"
             )
+    nested = folder != path
     return RowSource(
-        name=folder.name if folder == path else f"{path.name}/{folder.name}",
+        name="/".join((path.resolve() / folder.relative_to(path)).parts[-1 - nested :]),
         columns=Columns("text", None, "label" if options.labelled else None),
         rows=partial(_examples, files, options.encoding_errors),
-        label_names=tuple(c.name for c in classes) if options.labelled else None,
+        label_names=tuple(sort_labels(names)) if options.labelled else None,
         notes=notes,
         num_examples=limited(sum(map(len, files)), options.limit),
         limit=options.limit,
@@ -119,12 +122,16 @@ def _split_folder(path: Path, split: str | None) -> Path:
 
 
 def _sub_folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and p.name[0] != ".")
+    return [p for p in _listed(path) if p.is_dir()]
 
 
 def _texts(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() == ".txt" and p.name[0] != "." and p.is_file()
-    )
+    return [p for p in _listed(folder) if p.suffix.lower() == ".txt" and p.is_file()]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Returns what is in a folder by name, hidden files left out."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from error

@@ -50,11 +50,11 @@ def numbered_objects(
             continue
         where = f"{path}, line {number}"
         try:
-            value = json.loads(line)
+            value = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{where}, column {error.colno}: invalid JSON: {error.msg}. "
-                "JSON lines has one object a line, with no line end inside."
+                f"JSON lines has one object a line, with no line end inside.{_hint(line)}"
             ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: JSON that cannot be read: {error}.") from None
@@ -62,6 +62,7 @@ def numbered_objects(
             raise DataError(
                 f'{where}: each line must be a JSON object, as {{"text": "...", '
                 f'"label": "..."}}. Received: {_kind(value)} {line.strip()[:40]}'
+                f"{_hint(line)}"
             )
         yield number, value
 
@@ -78,8 +79,14 @@ def _examples(path: Path, errors: EncodingErrors, columns: Columns) -> Generator
         yield (
             as_text(value[text], errors, text, where),
             None if pair is None else as_text(value[pair], errors, pair, where),
-            None if label is None else as_label(value[label], label, where),
+            None if label is None else as_label(value[label], errors, label, where),
         )
+
+
+def _hint(line: str) -> str:
+    if line.startswith("["):
+        return " Unpack a JSON array with: jq -c '.[]' FILE.json > FILE.jsonl"
+    return ""
 
 
 def _kind(value: object) -> str:

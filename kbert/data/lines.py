@@ -1,8 +1,10 @@
 """Lines of UTF-8 text, plain or gzipped, each with its number."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +13,7 @@ from kbert.data.values import decode
 from kbert.errors import DataError
 
 _BOM = b"\xef\xbb\xbf"
+_HEAD = 4096
 _MAGIC = {
     b"\x1f\x8b": "a gzip file (its name must end in .gz)",
     b"PK\x03\x04": "a zip file or an Excel workbook (export it as CSV)",
@@ -33,11 +36,11 @@ def read_lines(path: Path, errors: EncodingErrors) -> Iterator[str]:
     """
     number = 0
     try:
-        with open_binary(path) as stream:
+        with _open(path) as stream:
+            _check_is_text(path, stream.peek(_HEAD)[:_HEAD])
             for number, line in enumerate(stream, start=1):
                 if number == 1:
                     line = line.removeprefix(_BOM)
-                    _check_is_text(path, line)
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError:
@@ -54,10 +57,9 @@ def read_lines(path: Path, errors: EncodingErrors) -> Iterator[str]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def open_binary(path: Path) -> BinaryIO:
-    """Opens a file for reading bytes, unpacked if its name ends in `.gz`."""
+def _open(path: Path) -> BufferedReader | gzip.GzipFile:
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return gzip.GzipFile(path, "rb")
     return path.open("rb")
 
 
@@ -93,10 +95,16 @@ def _check_is_text(path: Path, start: bytes) -> None:
     for magic, what in _MAGIC.items():
         if start.startswith(magic):
             raise DataError(f"{path} is not UTF-8 text: it looks like {what}.")
-    head = start[:4096]
-    controls = len(head) - len(head.translate(None, _CONTROLS))
-    if controls * 10 > len(head):
-        raise DataError(
-            f"{path} is not UTF-8 text: {controls} of its first {len(head)} bytes are "
-            "control characters. Is it a binary or UTF-16 file?"
-        )
+    # Random bytes hold a tenth of control characters and are no UTF-8; a text may
+    # hold either of them by accident, not both.
+    controls = len(start) - len(start.translate(None, _CONTROLS))
+    if controls * 20 > len(start) and not _is_utf8(start):
+        raise DataError(f"{path} is not UTF-8 text: it looks like a binary file.")
+
+
+def _is_utf8(start: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -71,7 +71,7 @@ def _examples(path: Path, errors: EncodingErrors, columns: Columns) -> Generator
             yield (
                 as_text(first, errors, text, where),
                 None if pair is None else as_text(second, errors, pair, where),
-                None if label is None else as_label(third, label, where),
+                None if label is None else as_label(third, errors, label, where),
             )
 
 

@@ -1,5 +1,6 @@
 """From `--data SPEC` to a source of examples, whatever its format."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,6 @@ __all__ = [
     "open_source",
     "read_plain_texts",
     "sort_labels",
-    "source_splits",
     "source_splits",
 ]
 
@@ -73,6 +73,8 @@ def open_source(
     Raises:
         DataError: The data set does not exist or does not fit.
     """
+    if not spec.strip():
+        raise DataError(f"--data is empty; it takes {_SPECS}.")
     if limit is not None and limit < 1:
         raise DataError(f"data.limit must be at least 1. Received: {limit}")
     options = ReadOptions(columns, encoding_errors, limit, labelled)
@@ -84,7 +86,7 @@ def open_source(
     if spec == "sample":
         return _open_sample(split, options)
     path = Path(spec).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path's, False for a name that is too long
         raise _not_found(spec, path)
     if path.is_dir():
         return open_folder(path, split, options)
@@ -161,7 +163,7 @@ def _not_found(spec: str, path: Path) -> DataError:
     parent = path.parent
     if not parent.is_dir():
         return DataError(f"{spec} does not exist: there is no folder {parent}.")
-    names = [p.name for p in parent.iterdir()]
+    names = ["sample", *(p.name for p in parent.iterdir())]
     near = get_close_matches(path.name, names, n=3)
     return DataError(
         f"{spec} does not exist."

@@ -126,7 +126,7 @@ def _download(spec: str, wanted: TfdsName, root: Path) -> Any:
         builder = tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(spec, wanted.name, root) from error
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, AssertionError) as error:
         raise DataError(f"{spec}: {_first_line(error)} {tried}. {_ROUTES}") from error
     host = _unreachable_host(builder)
     if host is not None:
