@@ -107,7 +107,7 @@ def load_weights(
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         raise PresetError(
             f"{source} cannot be loaded into the model of {folder / 'config.json'}: "
-            f"{_first_line(error)}"
+            f"{_in_short(error)}"
         ) from error
 
 
@@ -239,10 +239,11 @@ def _compare(name: str, stored: _Stored, expected: tuple[int, ...]) -> None:
 
 def _damaged(file: Path, error: Exception) -> PresetError:
     return PresetError(
-        f"{file} is damaged or incomplete: {_first_line(error)}. Copy or download it "
+        f"{file} is damaged or incomplete: {_in_short(error)}. Copy or download it "
         "again."
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _in_short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:300] + "..."

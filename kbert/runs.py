@@ -4,11 +4,13 @@ Every file is written beside and renamed, so that a run is whole at any moment:
 its `model/` is the best model so far, its `metrics.json` is of that model.
 """
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,16 +93,31 @@ class RunFolder:
             self.history_file, json.dumps(values, ensure_ascii=False, allow_nan=False)
         )
 
-    def new_model_folder(self) -> Path:
-        """A hidden folder to save a model in, for `keep_model`."""
-        folder = temporary_beside(self.model_folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
+    @contextlib.contextmanager
+    def writing_model(self, num_bytes: int) -> Iterator[Path]:
+        """Gives a hidden folder to save a model in; at the end it is the run's model.
 
-    def keep_model(self, folder: Path) -> None:
-        """Makes a complete folder from `new_model_folder` the run's model."""
-        replace_folder(folder, self.model_folder)
+        Args:
+            num_bytes: what the model will take on the disk.
+
+        Raises:
+            OSError: the disk is full or fails. It names the model's folder, which
+                is as it was before.
+        """
+        folder = temporary_beside(self.model_folder)
+        try:
+            # HDF5 cannot close a file on a full disk without a noise of its own.
+            if shutil.disk_usage(self.path).free < num_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            yield folder
+            replace_folder(folder, self.model_folder)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, reason, str(self.model_folder)) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def read_config(
         self,

@@ -6,8 +6,11 @@ in training and in the exported model, hence its ops are those that every Tensor
 Serving since 2.12 has: core ops and, from tensorflow-text, NormalizeUTF8 in form NFD
 and FastWordpieceTokenizeWithOffsets. No lookup table, no Python.
 
-What cannot agree with the original: characters that were assigned, or whose
-properties changed, between the Unicode versions of Python, RE2 and ICU.
+What differs from the original: the few characters that are newer than the Unicode
+tables of TensorFlow (13 for lower-casing); words over 100 characters become [UNK], as
+in Hugging Face's tokenizers, where its code allowed 200; without `strip_accents`, a
+process with a Turkish or Lithuanian locale lower-cases some dotted letters its own way.
+Hugging Face's tokenizers, besides, drop private-use characters and know no final sigma.
 
 Shapes: B batch, T tokens, W words of a batch.
 """
@@ -89,18 +92,20 @@ class WordPieceTokenizer:
         Returns:
             [B, (T)] int32 token ids.
         """
-        words = self.split_words(tf.convert_to_tensor(texts, tf.string))
-        pieces = self._wordpiece.tokenize(words.values)  # [W, (pieces)]
-        return tf.RaggedTensor.from_row_splits(
-            pieces.values,
-            tf.gather(pieces.row_splits, words.row_splits),
-            validate=False,
-        )
+        # Strings live on the CPU: where there is a GPU, keep the indices there too.
+        with tf.device("CPU:0"):
+            words = self.split_words(texts)
+            pieces = self._wordpiece.tokenize(words.values)  # [W, (pieces)]
+            row_splits = tf.gather(pieces.row_splits, words.row_splits)
+            return tf.RaggedTensor.from_row_splits(
+                pieces.values, row_splits, validate=False
+            )
 
     def split_words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """The basic tokenizer: [B] texts -> [B, (words)], overlong ones as [UNK]."""
-        # Most texts are plain ASCII, and lower-casing is all they need; besides, where
-        # the locale is Turkish only the ASCII form of it makes "I" an "i".
+        texts = tf.convert_to_tensor(texts, tf.string)
+        # Plain ASCII, which most texts are, needs no more than lower-casing. The others
+        # get it too: where the locale is Turkish, only this form makes "I" an "i".
         is_plain = tf.strings.regex_full_match(texts, _PLAIN_TEXT)
         if self.lowercase:
             texts = tf.strings.lower(texts)

@@ -43,7 +43,7 @@ def file_problems(folder: Path, text: str) -> str:
 
 def test_nothing_given_is_the_defaults() -> None:
     assert load() == FinetuneConfig()
-    assert load().train.epochs == 3
+    assert load().train.epochs == "auto"
     assert load().train.seed == 42
 
 
@@ -92,9 +92,10 @@ def test_set_reads_toml_else_text(
     ("assignment", "rule"),
     [
         ("train.batch_size=0", "a whole number, at least 1"),
-        ("train.epochs=2.0", "a whole number, at least 1"),
-        ("train.epochs=true", "a whole number, at least 1"),
-        ('train.epochs="3"', "a whole number, at least 1"),
+        ("train.batch_size=2.0", "a whole number, at least 1"),
+        ("train.batch_size=true", "a whole number, at least 1"),
+        ('train.batch_size="3"', "a whole number, at least 1"),
+        ("train.epochs=0", '"auto" or a whole number, at least 1'),
         ("train.weight_decay=-0.1", "a number, at least 0"),
         ("train.label_smoothing=1.0", "a number, at least 0, below 1"),
         ("train.warmup_ratio=1.0", "a number, at least 0, below 1"),
@@ -164,7 +165,7 @@ def test_all_mistakes_of_all_sources_are_listed_at_once(tmp_path: Path) -> None:
         f"{file}: seed = 1: stands outside of the sections; did you mean train.seed?",
         f"{file}: unknown section [trian]; did you mean train?",
         f"{file}: unknown section [export]; sections: model, data, train",
-        f'{file}: train.epochs = "3": must be a whole number, at least 1',
+        f'{file}: train.epochs = "3": must be "auto" or a whole number, at least 1',
         f'{file}: data.truncation = "middle": must be one of "head", "tail"',
         "--set train.epoch=3: unknown setting train.epoch; did you mean train.epochs?",
         "--batch-size 0: must be a whole number, at least 1 (train.batch_size)",

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from kbert import preset_cache
 from kbert.errors import PresetError
 from kbert.preset_files import read_architecture
 from kbert.presets import PresetInfo, list_presets, load_backbone, resolve_preset
-from preset_folders import (
+from tests.preset_folders import (
     seed_hugging_face_cache,
     seed_kaggle_cache,
     write_hugging_face_preset,
@@ -35,9 +36,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub")
-    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
 
 
@@ -136,11 +135,14 @@ def test_no_cache_and_no_network(own_caches: Path, no_network: list[Any]) -> Non
 
 
 def test_a_host_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     released = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> None:
+        released.wait()
+        raise OSError("too late")
+
     monkeypatch.setattr(preset_cache, "REACH_SECONDS", -0.9)  # waits a second more
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: released.wait())
+    monkeypatch.setattr(urllib.request, "urlopen", hang)
     with pytest.raises(PresetError, match="no answer within"):
         resolve_preset(NAME)
     released.set()
@@ -310,6 +312,4 @@ def test_parameters_are_counted_as_keras_counts_them(
     assert read_architecture(tiny)[1].num_parameters == trainable
     real = shared_dir / "data" / "presets" / "all_minilm_l6_v2_en"
     published = keras_hub.models.BertBackbone.presets["all_minilm_l6_v2_en"]
-    assert (
-        read_architecture(real)[1].num_parameters == published["metadata"]["params"]
-    )
+    assert read_architecture(real)[1].num_parameters == published["metadata"]["params"]

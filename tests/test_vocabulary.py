@@ -74,7 +74,7 @@ def test_names_the_line_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PresetError, match="absent.txt cannot be read: No such file"):
+    with pytest.raises(PresetError, match=r"absent\.txt cannot be read: No such file"):
         read_vocabulary(tmp_path / "absent.txt")
 
 

@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -16,6 +18,12 @@ from kbert_cli.predict import predict
 from kbert_cli.presets import presets
 
 _MISTAKE, _FAILURE = 2, 1
+# What a disk answers without always naming the file.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+
+
+class _Terminated(KeyboardInterrupt):
+    """A SIGTERM; like a Ctrl-C, so that whatever tidies up for one does for both."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +47,7 @@ def main() -> None:
     0 done, 2 a mistake in the command or its input, 1 anything else, 130 and 143
     for an interrupt and a termination.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli.main(prog_name="kbert", standalone_mode=False)
     except click.ClickException as error:
@@ -51,20 +60,27 @@ def main() -> None:
     except Interrupted as error:
         click.echo(f"Interrupted: {error}", err=True)
         sys.exit(128 + error.signal_number)
-    except click.Abort:
-        click.echo("Interrupted", err=True)
-        sys.exit(128 + signal.SIGINT)
+    except click.Abort as error:
+        # Click has made one of a KeyboardInterrupt.
+        reason = f": {error.__cause__}" if str(error.__cause__ or "") else ""
+        click.echo(f"Interrupted{reason}", err=True)
+        terminated = isinstance(error.__cause__, _Terminated)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except BrokenPipeError:
         # The reader of the output has gone; what is still buffered has no place.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILURE)
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
+        if error.filename is None and error.errno not in _DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror}", _FAILURE)
 
 
-def _fail(message: str, code: int) -> None:
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
     sys.exit(code)

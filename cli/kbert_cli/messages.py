@@ -48,7 +48,7 @@ def _import_tensorflow_quietly() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             aside.seek(0)
             os.write(original, aside.read())
             raise

@@ -49,7 +49,7 @@ class Batch:
     @property
     def num_tokens(self) -> int:
         """Tokens that are not padding."""
-        return int(self.features["padding_mask"].sum())
+        return int(self.features["padding_mask"][: len(self.rows)].sum())
 
 
 @dataclass(frozen=True)

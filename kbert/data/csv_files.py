@@ -117,13 +117,13 @@ def _quoting_error(path: Path, start: int, end: int, error: csv.Error) -> DataEr
     elif "expected after" in reason:
         rule = "text follows the closing double quote of a field"
     elif "new-line character" in reason:
-        rule = "a carriage return stands outside double quotes; end lines with LF"
+        rule = "a carriage return stands outside double quotes; lines end with LF"
     elif "field limit" in reason:
         rule = f"a field is longer than {_MAX_FIELD:,} characters; is a quote unclosed?"
     else:
         rule = reason
     lines = f"line {start}" if end <= start else f"lines {start} to {end}"
     return DataError(
-        f"{path}, {lines}: {rule}. A field with quotes in it must stand in quotes, "
-        'with each inner one doubled: "she said ""yes""".'
+        f"{path}, {lines}: {rule}. A field with quotes or line ends in it must "
+        'stand in quotes, each inner one doubled: "she said ""yes""".'
     )

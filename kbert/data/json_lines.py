@@ -53,8 +53,8 @@ def numbered_objects(
             value = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{where}, column {error.colno}: invalid JSON: {error.msg}. "
-                f"JSON lines has one object a line, with no line end inside.{_hint(line)}"
+                f"{where}, column {error.colno}: invalid JSON: {error.msg}. JSON lines "
+                f"has one object a line, with no line end inside.{_hint(line)}"
             ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: JSON that cannot be read: {error}.") from None

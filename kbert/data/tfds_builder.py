@@ -22,6 +22,10 @@ _SPEC = re.compile(
     r"tfds:(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?"
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+# What TFDS puts before the message of an error while a builder is made.
+_CONSTRUCTING = re.compile(
+    r'^Failed to construct dataset "\w+", builder_kwargs ".*?}": '
+)
 _PROBE_SECONDS = 4
 _ROUTES = (
     "Point --set data.data_dir=... to a folder where it is prepared, or give the data "
@@ -121,21 +125,24 @@ def _default_config(base: Path) -> str | None:
 
 def _download(spec: str, wanted: TfdsName, root: Path) -> Any:
     tried = f"It is not prepared in {root / wanted.name}"
-    name = spec.removeprefix("tfds:")
     try:
-        builder = tfds.builder(name, data_dir=root)
+        configs = list(tfds.builder_cls(wanted.name).builder_configs)
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(spec, wanted.name, root) from error
+    _check_config(spec, wanted, configs)
+    try:
+        builder = tfds.builder(spec.removeprefix("tfds:"), data_dir=root)
     except (ValueError, ImportError, OSError, AssertionError) as error:
         raise DataError(f"{spec}: {_first_line(error)} {tried}. {_ROUTES}") from error
-    host = _unreachable_host(builder)
-    if host is not None:
+    hosts = _hosts(builder)
+    if hosts and not any(map(_answers, hosts.values())):
         raise DataError(
-            f"{spec} cannot be downloaded: {host} does not answer. {tried}. {_ROUTES}"
+            f"{spec} cannot be downloaded: no answer from {', '.join(hosts)}. {tried}. "
+            f"{_ROUTES}"
         )
     _log.info("Downloading and preparing %s in %s; this can take minutes", spec, root)
     try:
-        with _quiet():
+        with quiet():
             builder.download_and_prepare()
     except (
         OSError, ValueError, ImportError, AssertionError, RuntimeError,
@@ -160,27 +167,41 @@ def _unknown(spec: str, name: str, root: Path) -> DataError:
     )
 
 
-def _unreachable_host(builder: Any) -> str | None:
-    """Returns a host that the download needs, if none of the first few answers.
+def _check_config(spec: str, wanted: TfdsName, configs: list[str]) -> None:
+    if wanted.config is not None and wanted.config not in configs:
+        near = get_close_matches(wanted.config, configs, n=10, cutoff=0.3)
+        raise DataError(
+            f'{spec}: {wanted.name} has no config "{wanted.config}". '
+            f"Configs: {', '.join(near or configs[:10]) or 'none'}"
+            + ("." if len(configs) <= 10 else f" and more, {len(configs)} in all.")
+        )
 
-    TFDS itself tries each address ten times, for more than three minutes.
-    """
+
+def _hosts(builder: Any) -> dict[str, str]:
+    """Returns the first few hosts that a download may need, with an address each."""
     hosts: dict[str, str] = {}
     for url in builder.url_infos:
         if url.startswith(("http://", "https://")):
             hosts.setdefault(urlsplit(url).netloc, url)
-    for url in list(hosts.values())[:3]:
-        try:
-            requests.head(url, timeout=_PROBE_SECONDS)
-        except requests.exceptions.RequestException:
-            continue
-        return None
-    return next(iter(hosts), None)
+    return dict(list(hosts.items())[:3])
+
+
+def _answers(url: str) -> bool:
+    """Tells whether a host answers at all.
+
+    Asked beforehand, since TFDS tries each address ten times, for more than three
+    minutes, and leaves an unfinished folder behind.
+    """
+    try:
+        requests.head(url, timeout=_PROBE_SECONDS)
+    except requests.exceptions.RequestException:
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TFDS from printing to stdout, which is for results, and its bars away."""
+def quiet() -> Iterator[None]:
+    """Keeps TFDS from printing to stdout, where results go, and from its bars."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -191,4 +212,4 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".:") + "."
+    return _CONSTRUCTING.sub("", lines[0]).rstrip(".:") + "."

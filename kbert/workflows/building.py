@@ -13,6 +13,8 @@ from kbert.runs import RunFolder
 from kbert.tasks import Task
 from kbert.training.optimizer import AdamW, WarmupSchedule
 
+_BYTES_PER_WEIGHT = 4  # float32
+
 
 @dataclass(frozen=True)
 class Trainee:
@@ -48,11 +50,10 @@ class Trainee:
             lowercase=preset.lowercase,
             strip_accents=preset.strip_accents,
         )
-        folder = run.new_model_folder()
-        self.task.save_model(
-            twin, str(folder), tokenizer=tokenizer, max_length=max_length
-        )
-        run.keep_model(folder)
+        with run.writing_model(_BYTES_PER_WEIGHT * twin.count_params()) as folder:
+            self.task.save_model(
+                twin, str(folder), tokenizer=tokenizer, max_length=max_length
+            )
 
 
 def build_trainee(

@@ -44,14 +44,16 @@ def open_sources(data: DataSettings) -> Sources:
     """
     own = source_splits(data.source, data.data_dir)
     train = open_split(data, data.train_split if own else None)
-    for note in train.notes:
-        logger.info("%s", note)
     validation = data.validation or ("validation" if "validation" in own else None)
-    return Sources(
+    sources = Sources(
         train=train,
-        validation=_open_other(data, train, validation),
-        test=_open_other(data, train, data.test),
+        validation=_open_other(data, train, validation, "validation"),
+        test=_open_other(data, train, data.test, "test"),
     )
+    for source in (sources.train, sources.validation, sources.test):
+        for note in source.notes if source else ():
+            logger.info("%s: %s", source.name, note)
+    return sources
 
 
 def open_split(
@@ -74,22 +76,29 @@ def open_split(
     )
 
 
-def _open_other(data: DataSettings, train: Source, name: str | None) -> Source | None:
+def _open_other(
+    data: DataSettings, train: Source, name: str | None, role: str
+) -> Source | None:
     """A validation or test source: a split of the same source, or another one."""
     if name is None:
         return None
-    own = source_splits(data.source, data.data_dir)
-    is_split = name.partition("[")[0] in own or (
-        data.source.startswith("tfds:")
-        and not name.startswith("tfds:")
-        and not Path(name).exists()
-    )
-    if is_split:
+    if name.partition("[")[0] in source_splits(data.source, data.data_dir):
         return open_split(data, name, columns=train.columns)
-    if name.startswith("tfds:") or Path(name).is_dir():
-        # Another kind of source names its columns in its own way.
-        return open_split(data, None, source=name)
-    return open_split(data, None, source=name, columns=train.columns)
+    if not name.startswith("tfds:") and not Path(name).exists():
+        own = ", ".join(source_splits(data.source, data.data_dir))
+        raise DataError(
+            f"data.{role}: there is no file or folder {name}"
+            + (f", and {data.source} has only the splits {own}." if own else ".")
+        )
+    # A table like the one for training has its columns; another kind of source
+    # names them in its own way.
+    alike = Path(data.source).is_file() and Path(name).is_file()
+    return open_split(
+        data,
+        role if role in source_splits(name, data.data_dir) else None,
+        source=name,
+        columns=train.columns if alike else None,
+    )
 
 
 def encode_datasets(

@@ -1,7 +1,9 @@
 """Fine-tuning: from a preset and labelled texts to a run."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,8 +43,9 @@ def finetune(
         UserError: a mistake in the settings, the data, the preset or the output;
             nothing is written then.
         TrainingError: the loss is no longer a number.
-        Interrupted: a signal ended the training; the run holds the best model so
-            far.
+        Interrupted: a signal ended the training between two steps; the run holds
+            the best model so far.
+        KeyboardInterrupt: at any other moment; the run is as it was then.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     clock = time.monotonic()
@@ -59,26 +62,11 @@ def finetune(
     run.write_info({"status": "running"} | info)
     listener = _listen(run, job, trainee, progress)
     trained = time.monotonic()
-    try:
+    seconds = {"until_training": trained - clock}
+    with _noting_early_ends(run, job, trainee, listener, info):
         steps = _train(job, trainee, listener)
-    except TrainingError:
-        run.write_info({"status": "failed"} | info)
-        raise
-    except Interrupted as error:
-        if listener.best_step is None:
-            trainee.save(run, job.preset, job.encoder.max_length)
-        run.write_info({"status": "interrupted"} | info)
-        kept = _kept(listener)
-        raise Interrupted(
-            f"{error}; {kept} is in {run.path}", error.signal_number
-        ) from None
-    finally:
-        listener.close()
-    seconds = {
-        "until_training": trained - clock,
-        "training": time.monotonic() - trained,
-    }
-    _finish(run, job, listener)
+        seconds["training"] = time.monotonic() - trained
+        _finish(run, job, listener)
     seconds["total"] = time.monotonic() - clock
     info |= {
         "steps": steps,
@@ -108,6 +96,39 @@ def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
     )
 
 
+@contextlib.contextmanager
+def _noting_early_ends(
+    run: RunFolder,
+    job: Job,
+    trainee: Trainee,
+    listener: RunListener,
+    info: dict[str, Any],
+) -> Iterator[None]:
+    """Notes in the run how its training ended early, and tells what it holds."""
+    try:
+        yield
+    except (TrainingError, OSError):
+        _note_status(run, "failed", info)
+        raise
+    except Interrupted as error:
+        if listener.best_step is None:
+            trainee.save(run, job.preset, job.encoder.max_length)
+        _note_status(run, "interrupted", info)
+        raise Interrupted(
+            f"{error}; {_kept(run, listener)}", error.signal_number
+        ) from None
+    except KeyboardInterrupt as error:
+        # Not between two steps, or for the second time: all stays as it is.
+        _note_status(run, "interrupted", info)
+        error.args = (_kept(run, listener),)
+        raise
+
+
+def _note_status(run: RunFolder, status: str, info: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # A full disk may have no room for it.
+        run.write_info({"status": status} | info)
+
+
 def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
     validation = job.datasets.validation
     targets = job.task.targets(validation)
@@ -118,9 +139,12 @@ def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
         outputs = predict_outputs(trainee.model, validation, batching, job.data.pad_id)
         return job.task.metrics(job.task.predictions(outputs), targets)
 
-    return train(
-        trainee.model, job.data, job.plan, evaluate=evaluate, listener=listener
-    )
+    try:
+        return train(
+            trainee.model, job.data, job.plan, evaluate=evaluate, listener=listener
+        )
+    finally:
+        listener.close()
 
 
 def _listen(
@@ -156,7 +180,9 @@ def _finish(run: RunFolder, job: Job, listener: RunListener) -> None:
     logger.info("\n%s", format_metrics_table(metrics))
 
 
-def _kept(listener: RunListener) -> str:
-    if listener.best_step is None:
-        return "the model as it was then"
-    return f"the best model so far, of step {listener.best_step},"
+def _kept(run: RunFolder, listener: RunListener) -> str:
+    if listener.best_step is not None:
+        return f"the best model so far, of step {listener.best_step}, is in {run.path}"
+    if run.model_folder.is_dir():
+        return f"the model as it was then is in {run.path}"
+    return f"{run.path} has no model yet"

@@ -10,6 +10,7 @@ import keras
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching, padding_share
 from kbert.data.encoded import Encoder
+from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
 from kbert.runs import check_output, free_run_path
 from kbert.tasks import Task, TextClassification
@@ -157,8 +158,8 @@ def _default_name(config: FinetuneConfig) -> str:
 
 def _run_bytes(preset: Preset) -> int:
     """What a run takes on disk at most: the best model, and the next beside it."""
-    files = (file for file in preset.folder.rglob("*") if file.is_file())
-    return 2 * sum(file.stat().st_size for file in files)
+    # In float32, whatever the preset's own weights are stored in.
+    return 2 * 4 * read_architecture(preset.folder)[1].num_parameters
 
 
 def _summary(preset: Preset) -> str:

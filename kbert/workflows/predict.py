@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
-from kbert.data.sources import Columns, open_source, read_plain_texts
+from kbert.data.sources import Columns, Source, open_source, read_plain_texts
 from kbert.errors import DataError
 from kbert.workflows.predictor import Predictor, Text
 
@@ -12,7 +12,7 @@ _PLAIN = (".txt", "")
 
 
 def read_texts(
-    source: Path | TextIO, predictor: Predictor, *, assignments: Sequence[str] = ()
+    source: Path | BinaryIO, predictor: Predictor, *, assignments: Sequence[str] = ()
 ) -> Iterator[Text]:
     """The texts of a file, for `Predictor.answers`.
 
@@ -51,7 +51,7 @@ def read_texts(
     return _rows(table)
 
 
-def _rows(table) -> Iterator[Text]:  # type: ignore[no-untyped-def]
+def _rows(table: Source) -> Iterator[Text]:
     for chunk in table.chunks():
         if chunk.text_pairs is None:
             yield from chunk.texts

@@ -65,7 +65,10 @@ def test_every_option_reaches_its_setting() -> None:
 def test_the_help_tells_the_true_default(name: str) -> None:
     settings = {setting.key: setting for setting in describe_settings(FinetuneConfig)}
     default = settings[OPTIONS[name].setting].default
-    told = "256" if default is None else default
+    # What "not set" and "auto" come to here is worth more than the word.
+    told = {"data.max_length": 256, "train.epochs": 3}.get(
+        OPTIONS[name].setting, default
+    )
     assert f"[default: {told}" in OPTIONS[name].help
 
 
@@ -76,7 +79,7 @@ def test_all_mistakes_at_once_under_the_options_own_names() -> None:
     assert isinstance(error, ConfigError)
     for line in [
         "--batch-size 0: must be a whole number, at least 1 (train.batch_size)",
-        "--epochs x: must be a whole number, at least 1 (train.epochs)",
+        '--epochs x: must be "auto" or a whole number, at least 1 (train.epochs)',
         "--learning-rate -1: must be",
     ]:
         assert line in str(error)

@@ -1,0 +1,117 @@
+"""The run folder: what may be written where, and what is found again."""
+
+import json
+
+import pytest
+
+from kbert.config import DataSettings, FinetuneConfig, TrainSettings
+from kbert.errors import ConfigError, RunError
+from kbert.runs import RunFolder, check_output, create_run, free_run_path, open_run
+
+CONFIG = FinetuneConfig(train=TrainSettings(epochs=2, learning_rate=1e-3))
+OTHER = FinetuneConfig(
+    train=TrainSettings(epochs=4, learning_rate=1e-3), data=DataSettings(limit=7)
+)
+
+
+def test_what_was_written_is_read(tmp_path):
+    run = create_run(tmp_path / "deep" / "run", CONFIG)
+    run.write_task({"labels": ["ä", "b"]})
+    run.write_metrics({"test": {"accuracy": 0.5}})
+    run.append_history({"step": 1})
+    run.append_history({"step": 2})
+    assert run.read_config() == CONFIG
+    assert run.read_task() == {"labels": ["ä", "b"]}
+    assert run.read_metrics() == {"test": {"accuracy": 0.5}}
+    lines = run.history_file.read_text("utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_a_model_replaces_the_one_before(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    for content in ("first", "second"):
+        with run.writing_model(num_bytes=6) as folder:
+            (folder / "weights").write_text(content)
+    assert (run.model_folder / "weights").read_text() == "second"
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.toml", "model"]
+
+
+def test_output_that_is_new_or_empty_is_fine(tmp_path):
+    (tmp_path / "empty").mkdir()
+    check_output(tmp_path / "empty", CONFIG)
+    check_output(tmp_path / "new" / "deep", CONFIG)
+    assert not (tmp_path / "new").exists()
+
+
+def test_output_that_is_no_run(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(RunError, match="exists and is no run"):
+        check_output(tmp_path, CONFIG)
+    with pytest.raises(RunError, match=r"holiday\.jpg is a file"):
+        check_output(tmp_path / "holiday.jpg", CONFIG)
+    with pytest.raises(RunError, match=r"holiday\.jpg is a file, so"):
+        check_output(tmp_path / "holiday.jpg" / "run", CONFIG)
+
+
+def test_output_of_another_config_names_what_differs(tmp_path):
+    create_run(tmp_path / "run", CONFIG)
+    with pytest.raises(RunError, match=r"differs in data\.limit, train\.epochs\. "):
+        check_output(tmp_path / "run", OTHER)
+
+
+def test_an_unfinished_run_of_the_same_config_may_start_again(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    run.append_history({"step": 1})
+    run.write_info({"status": "interrupted"})
+    check_output(run.path, CONFIG)
+    create_run(run.path, CONFIG)
+    assert not run.history_file.exists()
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    run.write_info({"status": "finished"})
+    with pytest.raises(RunError, match="finished run"):
+        check_output(run.path, CONFIG)
+
+
+def test_a_disk_that_is_too_full(tmp_path):
+    with pytest.raises(RunError, match=r"MB free, and this run needs about 1,000,000,"):
+        check_output(tmp_path / "run", CONFIG, needed_bytes=10**18)
+
+
+def test_opening_what_is_no_run(tmp_path):
+    with pytest.raises(RunError, match="there is no such folder"):
+        open_run(tmp_path / "missing")
+    with pytest.raises(RunError, match=r"no config\.toml"):
+        open_run(tmp_path)
+    create_run(tmp_path / "run", CONFIG).write_task({})
+    with pytest.raises(RunError, match="has no model"):
+        open_run(tmp_path / "run")
+
+
+def test_damaged_files_are_named(tmp_path):
+    run = create_run(tmp_path, CONFIG)
+    run.task_file.write_text('{"labels": ')
+    with pytest.raises(RunError, match=r"task\.json is damaged"):
+        run.read_task()
+    run.task_file.write_text("[1]")
+    with pytest.raises(RunError, match="no JSON object"):
+        run.read_task()
+
+
+def test_only_settings_about_reading_may_change_later(tmp_path):
+    run = create_run(tmp_path, CONFIG)
+    changed = run.read_config(data="x.csv", assignments=["data.text=body"])
+    assert (changed.data.source, changed.data.text) == ("x.csv", "body")
+    assert changed.train == CONFIG.train
+    for key in ("train.epochs=1", "data.max_length=9"):
+        with pytest.raises(ConfigError, match="has no effect"):
+            run.read_config(assignments=[key])
+
+
+def test_a_free_path_is_numbered(tmp_path):
+    for expected in ("imdb", "imdb-2", "imdb-3"):
+        path = free_run_path(tmp_path, "imdb")
+        assert path == RunFolder(tmp_path / expected).path
+        path.mkdir()

@@ -1,0 +1,179 @@
+"""Cutting, packing and padding token ids, against a plain loop and written answers."""
+
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbert.tokenization import Packed, WordPieceTokenizer, pack, pad
+from kbert.vocabulary import SPECIAL_TOKENS
+
+CLS_ID, SEP_ID = 101, 102
+
+
+def cut(tokens: list[int], budget: int, truncation: str) -> list[int]:
+    if len(tokens) <= budget:
+        return tokens
+    head = {"head": budget, "tail": 0, "head_tail": min(128, budget * 2 // 3)}
+    first = head[truncation]
+    return tokens[:first] + tokens[len(tokens) - (budget - first) :]
+
+
+def pack_row(
+    first: list[int], second: list[int] | None, max_length: int, truncation: str
+) -> tuple[list[int], list[int]]:
+    """One row; pairs are cut token by token, always from the longer."""
+    if second is None:
+        ids = [CLS_ID, *cut(first, max_length - 2, truncation), SEP_ID]
+        return ids, [0] * len(ids)
+    budgets = [len(first), len(second)]
+    while sum(budgets) > max_length - 3:
+        budgets[budgets[1] >= budgets[0]] -= 1
+    first_ids = [CLS_ID, *cut(first, budgets[0], truncation), SEP_ID]
+    second_ids = [*cut(second, budgets[1], truncation), SEP_ID]
+    return first_ids + second_ids, [0] * len(first_ids) + [1] * len(second_ids)
+
+
+def make_ragged(rows: list[list[int]]) -> tf.RaggedTensor:
+    return tf.ragged.constant(rows, tf.int32, ragged_rank=1, row_splits_dtype=tf.int64)
+
+
+token_row = st.integers(0, 400).map(lambda size: list(range(1000, 1000 + size)))
+short_row = st.integers(0, 12).map(lambda size: list(range(1000, 1000 + size)))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(st.tuples(token_row | short_row, token_row | short_row), max_size=5),
+    st.booleans(),
+    st.one_of(st.integers(4, 30), st.integers(100, 520)),
+    st.sampled_from(["head", "tail", "head_tail"]),
+)
+def test_pack_equals_a_plain_loop(
+    rows: list[tuple[list[int], list[int]]],
+    pairs: bool,
+    max_length: int,
+    truncation: str,
+) -> None:
+    firsts = [first for first, _ in rows]
+    seconds = [[1000 + token for token in second] for _, second in rows]
+    packed = pack(
+        make_ragged(firsts),
+        make_ragged(seconds) if pairs else None,
+        max_length=max_length,
+        truncation=truncation,
+        cls_id=CLS_ID,
+        sep_id=SEP_ID,
+    )
+    expected = [
+        pack_row(first, second if pairs else None, max_length, truncation)
+        for first, second in zip(firsts, seconds, strict=True)
+    ]
+    assert packed.token_ids.to_list() == [ids for ids, _ in expected]
+    assert packed.segment_ids.to_list() == [segments for _, segments in expected]
+    assert packed.num_tokens.numpy().tolist() == [
+        len(first) + 2 + pairs * (len(second) + 1)
+        for first, second in zip(firsts, seconds, strict=True)
+    ]
+    assert {tensor.dtype for tensor in packed} == {tf.int32}
+
+
+@pytest.mark.parametrize(
+    ("truncation", "kept"),
+    [
+        ("head", [0, 1, 2, 3, 4, 5]),
+        ("tail", [4, 5, 6, 7, 8, 9]),
+        ("head_tail", [0, 1, 2, 3, 8, 9]),
+    ],
+)
+def test_what_truncation_keeps(truncation: str, kept: list[int]) -> None:
+    packed = pack(
+        make_ragged([list(range(10))]),
+        None,
+        max_length=8,
+        truncation=truncation,
+        cls_id=CLS_ID,
+        sep_id=SEP_ID,
+    )
+    assert packed.token_ids.to_list() == [[CLS_ID, *kept, SEP_ID]]
+    assert packed.num_tokens.numpy().tolist() == [12]
+
+
+def test_head_tail_keeps_128_tokens_of_the_head() -> None:
+    packed = pack(
+        make_ragged([list(range(1000))]),
+        None,
+        max_length=512,
+        truncation="head_tail",
+        cls_id=CLS_ID,
+        sep_id=SEP_ID,
+    )
+    [ids] = packed.token_ids.to_list()
+    assert ids[1:-1] == [*range(128), *range(1000 - 382, 1000)]
+
+
+def test_pack_refuses_what_cannot_be() -> None:
+    tokens = make_ragged([[1, 2]])
+    ids = {"cls_id": CLS_ID, "sep_id": SEP_ID}
+    with pytest.raises(ValueError, match="at least 3, received 2"):
+        pack(tokens, None, max_length=2, truncation="head", **ids)
+    with pytest.raises(ValueError, match="at least 4, received 3"):
+        pack(tokens, tokens, max_length=3, truncation="head", **ids)
+    with pytest.raises(ValueError, match="received 'middle'"):
+        pack(tokens, None, max_length=9, truncation="middle", **ids)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "multiple_of", "max_length", "length"),
+    [
+        ([3, 5], 8, 64, 8),
+        ([3, 8], 8, 64, 8),
+        ([3, 9], 8, 64, 16),
+        ([3, 9], 8, 12, 12),
+        ([3, 9], 1, 64, 9),
+        ([], 8, 64, 8),
+    ],
+)
+def test_pad(sizes: list[int], multiple_of: int, max_length: int, length: int) -> None:
+    rows = [list(range(1, size + 1)) for size in sizes]
+    segments = [[1] * size for size in sizes]
+    packed = Packed(make_ragged(rows), make_ragged(segments), tf.constant(sizes))
+    batch = pad(packed, pad_id=7, multiple_of=multiple_of, max_length=max_length)
+    assert {name: tensor.dtype for name, tensor in batch.items()} == dict.fromkeys(
+        ["token_ids", "segment_ids", "padding_mask"], tf.int32
+    )
+    assert batch["token_ids"].shape == (len(sizes), length)
+    for row, size in enumerate(sizes):
+        empty = length - size
+        assert batch["token_ids"][row].numpy().tolist() == rows[row] + [7] * empty
+        assert batch["segment_ids"][row].numpy().tolist() == [1] * size + [0] * empty
+        assert batch["padding_mask"][row].numpy().tolist() == [1] * size + [0] * empty
+
+
+def test_tokenize_pack_and_pad_run_in_one_graph() -> None:
+    tokenizer = WordPieceTokenizer(
+        [*SPECIAL_TOKENS, "good", "bad", "film"], lowercase=True, strip_accents=True
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+    def encode(texts: tf.Tensor, pairs: tf.Tensor) -> dict[str, tf.Tensor]:
+        packed = pack(
+            tokenizer.tokenize(texts),
+            tokenizer.tokenize(pairs),
+            max_length=8,
+            truncation="head_tail",
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+        )
+        return pad(packed, pad_id=tokenizer.pad_id, multiple_of=4, max_length=8)
+
+    batch = encode(tf.constant(["Good film", "bad"]), tf.constant(["bad", ""]))
+    assert batch["token_ids"].numpy().tolist() == [
+        [2, 5, 7, 3, 6, 3, 0, 0],
+        [2, 6, 3, 3, 0, 0, 0, 0],
+    ]
+    assert batch["segment_ids"].numpy().tolist() == [
+        [0, 0, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0, 0],
+    ]
+    assert batch["padding_mask"].numpy().sum(axis=1).tolist() == [6, 4]
