@@ -26,9 +26,8 @@ from kbert.files import (
     write_text,
 )
 
-
 # The settings that say how data are read; all others shaped the run's model.
-_READING = tuple(
+READING = tuple(
     f"data.{name}"
     for name in ("data_dir", "text", "text_pair", "label", "encoding_errors", "limit")
 )
@@ -125,32 +124,40 @@ class RunFolder:
         data: str | None = None,
         assignments: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
+        allowed: Sequence[str] = READING,
     ) -> FinetuneConfig:
         """The run's settings, with others for how data are read.
 
         Args:
-            data: another data.source.
+            data: another data.source, to which the run's own data.limit does not
+                apply.
             assignments: `data.KEY=VALUE` for columns, data_dir, limit and the like.
             settings: the same as a mapping.
+            allowed: the settings that have an effect on what is to be done.
 
         Raises:
             ConfigError: a setting is wrong, or would have no effect on a run that
                 is trained already.
         """
         keys = [item.partition("=")[0].strip() for item in assignments]
-        for key in [*keys, *(settings or {})]:
-            if key not in _READING:
+        keys += settings or {}
+        for key in keys:
+            if key not in allowed:
                 raise ConfigError(
-                    f"{key} has no effect on a run that is trained already. What "
-                    f"may be set here: {', '.join(_READING)}."
+                    f"{key} has no effect here, on a run that is trained already. "
+                    f"What may be set: {', '.join(allowed)}."
                 )
-        return load_config(
+        config = load_config(
             FinetuneConfig,
             file=self.config_file,
             assignments=assignments,
             options={**(settings or {}), "data.source": data},
             option_names={"data.source": "--data"},
         )
+        if data is None or "data.limit" in keys:
+            return config
+        whole = config.data.model_copy(update={"limit": None})
+        return config.model_copy(update={"data": whole})
 
     def read_task(self) -> dict[str, Any]:
         """What `task.json` holds.

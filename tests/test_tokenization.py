@@ -176,7 +176,7 @@ def assert_equal_on_reviews(shared_dir: Path, texts: list[bytes]) -> None:
 
 def test_imdb_sample_equals_both_references(shared_dir: Path) -> None:
     texts = read_imdb(shared_dir, "*-train.tfrecord-*")
-    assert_equal_on_reviews(shared_dir, random.Random(2).sample(texts, 1000))
+    assert_equal_on_reviews(shared_dir, random.Random(2).sample(texts, 2000))
 
 
 @pytest.mark.slow

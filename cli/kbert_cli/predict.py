@@ -48,6 +48,10 @@ def predict(
     """
     if bool(texts) == bool(input_file):
         raise click.UsageError("Give texts, or --input FILE, and not both.")
+    if texts and assignments:
+        raise click.UsageError("--set says how --input is read; texts need none.")
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"--output {output}: there is no such folder.")
     from kbert.runs import open_run
 
     folder = open_run(run)
@@ -66,7 +70,10 @@ def predict(
     if output is None:
         _write(answers, sys.stdout)
         return
-    with write_atomically(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        write_atomically(output) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         _write(answers, file)
 
 

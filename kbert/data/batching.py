@@ -120,7 +120,7 @@ class Batching:
                 for start in range(0, len(left_over), capacity)
             ]
         if rng is not None:
-            rng.shuffle(groups)  # type: ignore[arg-type]
+            rng.shuffle(groups)
         return groups
 
     def batches(

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kbert.data.sources import Chunk, Source
 from kbert.errors import DataError, UserError
-from kbert.tokenization import WordPieceTokenizer, pack
+from kbert.tokenization import Truncation, WordPieceTokenizer, pack
 
 _CHUNK = 512
 
@@ -34,7 +34,7 @@ class Encoder:
 
     tokenizer: WordPieceTokenizer
     max_length: int
-    truncation: str
+    truncation: Truncation
 
     def __call__(
         self, texts: tf.Tensor, text_pairs: tf.Tensor | None = None

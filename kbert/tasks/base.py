@@ -102,7 +102,5 @@ class Task(ABC):
         """The metrics that may choose the best checkpoint."""
 
     @abstractmethod
-    def answers(
-        self, texts: Sequence[str], predictions: np.ndarray
-    ) -> list[dict[str, Any]]:
-        """What `kbert predict` prints, one for each text."""
+    def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+        """What `kbert predict` prints beside each text."""

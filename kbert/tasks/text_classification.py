@@ -148,16 +148,13 @@ class TextClassification(Task):
         """See `Task.metric_names`."""
         return _METRICS
 
-    def answers(
-        self, texts: Sequence[str], predictions: np.ndarray
-    ) -> list[dict[str, Any]]:
+    def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:
         """The label, its score and all probabilities of each text."""
         answers = []
-        for text, row in zip(texts, predictions, strict=True):
+        for row in predictions:
             best = int(row.argmax())
             answers.append(
                 {
-                    "text": text,
                     "label": self.labels[best],
                     "score": float(row[best]),
                     "probabilities": dict(

@@ -50,8 +50,8 @@ def open_sources(data: DataSettings) -> Sources:
         validation=_open_other(data, train, validation, "validation"),
         test=_open_other(data, train, data.test, "test"),
     )
-    for source in (sources.train, sources.validation, sources.test):
-        for note in source.notes if source else ():
+    for source in filter(None, (sources.train, sources.validation, sources.test)):
+        for note in source.notes:
             logger.info("%s: %s", source.name, note)
     return sources
 

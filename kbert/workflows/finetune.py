@@ -53,7 +53,7 @@ def finetune(
     trainee = job.build()
     run = create_run(job.path, job.config)
     run.write_task(job.describe_task())
-    info = {
+    info: dict[str, Any] = {
         "started": started,
         "versions": versions(),
         "machine": machine() | {"precision": str(job.choice)},
@@ -171,9 +171,7 @@ def _finish(run: RunFolder, job: Job, listener: RunListener) -> None:
         if dataset is not None
     }
     run.write_metrics(metrics)
-    plot_curves(
-        listener.history, run.path / "curves.png", best_step=listener.best_step
-    )
+    plot_curves(listener.history, run.path / "curves.png", best_step=listener.best_step)
     shown = metrics.get("test", metrics["validation"])
     if "confusion_matrix" in shown:
         plot_confusion(shown["confusion_matrix"], run.path / "confusion.png")

@@ -1,6 +1,7 @@
 """Prediction: texts in, answers out, in order and in constant memory."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +10,8 @@ from kbert.errors import DataError
 from kbert.workflows.predictor import Predictor, Text
 
 _PLAIN = (".txt", "")
+_READING_PLAIN = ("data.encoding_errors", "data.limit")
+_READING_TABLES = ("data.text", "data.text_pair", *_READING_PLAIN)
 
 
 def read_texts(
@@ -25,15 +28,20 @@ def read_texts(
     Raises:
         UserError: the file cannot be read; for a pair task, it has no pairs.
     """
-    config = predictor.run.read_config(assignments=assignments)
+    is_plain = not isinstance(source, Path) or source.suffix in _PLAIN
+    config = predictor.run.read_config(
+        data=str(source),
+        assignments=assignments,
+        allowed=_READING_PLAIN if is_plain else _READING_TABLES,
+    )
     errors = config.data.encoding_errors
-    if not isinstance(source, Path) or source.suffix in _PLAIN:
+    if is_plain:
         if predictor.is_paired:
             raise DataError(
                 "This run was trained on pairs of texts. Give them as columns of a "
                 "table: --input FILE.csv (or .tsv, .jsonl, .parquet)."
             )
-        return read_plain_texts(source, errors)
+        return islice(read_plain_texts(source, errors), config.data.limit)
     table = open_source(
         str(source),
         columns=Columns(config.data.text, config.data.text_pair, None),

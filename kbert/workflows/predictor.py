@@ -19,7 +19,7 @@ from kbert.errors import RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.runs import RunFolder, open_run
 from kbert.tasks import Task, task_from_dict
-from kbert.tokenization import WordPieceTokenizer
+from kbert.tokenization import Truncation, WordPieceTokenizer
 from kbert.training.prediction import predict_outputs
 
 # Enough tokens to keep a processor busy, few enough to stay in its cache.
@@ -30,7 +30,7 @@ _WINDOW = 2048
 Text = str | tuple[str, str]
 
 
-def build_encoder(preset: Preset, *, max_length: int, truncation: str) -> Encoder:
+def build_encoder(preset: Preset, *, max_length: int, truncation: Truncation) -> Encoder:
     """The tokenizer of a preset, and how its texts are cut."""
     tokenizer = WordPieceTokenizer(
         preset.vocabulary,
@@ -99,11 +99,14 @@ class Predictor:
         """
         remaining = iter(texts)
         while window := list(islice(remaining, _WINDOW)):
-            firsts, seconds = self._take_apart(window)
-            dataset = encode_texts(self._encode, firsts, seconds)
-            yield from self.task.answers(window, self.predict(dataset))
+            texts_of = self._take_apart(window)
+            dataset = encode_texts(self._encode, *texts_of.values())
+            answers = self.task.answers(self.predict(dataset))
+            for *given, answer in zip(*texts_of.values(), answers, strict=True):
+                yield dict(zip(texts_of, given, strict=True)) | answer
 
-    def _take_apart(self, window: list[Text]) -> tuple[list[str], list[str] | None]:
+    def _take_apart(self, window: list[Text]) -> dict[str, list[str]]:
+        """The window by column: `text`, and for a pair task `text_pair`."""
         for text in window:
             if isinstance(text, str) == self.is_paired:
                 wants = "pairs of texts" if self.is_paired else "single texts"
@@ -112,5 +115,6 @@ class Predictor:
                     f"{text!r:.80}."
                 )
         if not self.is_paired:
-            return [text for text in window if isinstance(text, str)], None
-        return [text[0] for text in window], [text[1] for text in window]
+            return {"text": [text for text in window if isinstance(text, str)]}
+        firsts, seconds = zip(*window, strict=True)
+        return {"text": list(firsts), "text_pair": list(seconds)}

@@ -1,6 +1,7 @@
 """The command line in this process, so that TensorFlow is imported once."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,28 +42,28 @@ Kbert = Callable[..., Outcome]
 
 @pytest.fixture
 def kbert(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Kbert]:
     """Runs a `kbert` command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("kbert")
-    handlers, level = list(logger.handlers), logger.level
-    propagate = logger.propagate
+    before = list(logger.handlers), logger.level, logger.propagate
+    on_termination = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: object) -> Outcome:
-        capfd.readouterr()
+        capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["kbert", *map(str, arguments)])
         code: object = 0
         try:
             main()
         except SystemExit as end:
             code = end.code
-        captured = capfd.readouterr()
+        captured = capsys.readouterr()
         return Outcome(int(str(code)), captured.out, captured.err)
 
     yield run
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    logger.handlers[:], logger.level, logger.propagate = before
+    signal.signal(signal.SIGTERM, on_termination)
 
 
 @pytest.fixture(scope="session")

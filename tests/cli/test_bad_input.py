@@ -442,14 +442,21 @@ class TestPredict:
             (["RUN", "a", "--input", "-"], "Give texts, or --input FILE, and not"),
             (["RUN", "--input", "none.txt"], "none.txt: there is no such file"),
             (["RUN", "--input", "empty.csv"], "empty.csv is empty"),
-            (["RUN", "--input", "other.csv"], 'there is no column "text"'),
+            (["RUN", "--input", "other.csv"], "which column is the text is not clear"),
             (["RUN", "--input", "latin.txt"], "latin.txt, line 2: invalid UTF-8"),
             (["RUN", "--input", "odd.xml"], "Received: .xml"),
             (["RUN", "--input", "folder"], "folder"),
             (["RUN", "a", "--output", "none/out.jsonl"], "none/out.jsonl"),
             (["RUN", "a", "--output", "folder"], "folder"),
-            (["RUN", "a", "--set", "data.max_length=8"], "has no effect on a run"),
-            (["RUN", "a", "--set", "data.limit=1"], "data.limit"),
+            (["RUN", "a", "--set", "data.limit=1"], "--set says how --input is read"),
+            (
+                ["RUN", "--input", "latin.txt", "--set", "data.max_length=8"],
+                "data.max_length has no effect here",
+            ),
+            (
+                ["RUN", "--input", "latin.txt", "--set", "data.text=a"],
+                "data.text has no effect here",
+            ),
         ],
     )
     def test_a_mistake_is_named(
@@ -506,7 +513,7 @@ class TestPredict:
     def test_standard_input(
         self, kbert: Kbert, trained: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        stream = io.TextIOWrapper(io.BytesIO("a b\n\nj\n".encode()))
+        stream = io.TextIOWrapper(io.BytesIO(b"a b\n\nj\n"))
         monkeypatch.setattr(sys, "stdin", stream)
         outcome = kbert("predict", trained, "--input", "-")
         assert outcome.code == 0
@@ -520,7 +527,7 @@ class TestEvaluate:
         [
             (["none"], "No run at none"),
             (["RUN", "--data", "unseen.csv"], "never saw: 'maybe'"),
-            (["RUN", "--data", "bare.csv"], 'there is no column "label"'),
+            (["RUN", "--data", "bare.csv"], "no column that can be the label"),
             (["RUN", "--data", "none.csv"], "none.csv does not exist"),
             (["RUN", "--split", "test"], 'has no split "test"'),
             (["RUN", "--set", "train.epochs=1"], "train.epochs has no effect"),

@@ -16,12 +16,16 @@ from tests.tiny import VOCABULARY
 CLS, SEP = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
 
 
+LONG = "the food was not very good a film is"
+SINGLE = Columns("text", None, "label")
+
+
 @dataclass
 class ListSource:
     """A source over a list of chunks; an exception among them is raised."""
 
     parts: list
-    columns: Columns = Columns("text", None, "label")
+    columns: Columns = SINGLE
     name: str = "list"
     label_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -47,7 +51,9 @@ def words_of(dataset, row: int) -> list[str]:
 def test_ids_labels_and_counts():
     source = ListSource(
         [
-            Chunk(["Good film", "the food was not very good a film is"], None, ["p", "n"]),
+            Chunk(
+                ["Good film", "the food was not very good a film is"], None, ["p", "n"]
+            ),
             Chunk(["", "bad  "], None, ["n", "p"]),
         ]
     )
@@ -116,7 +122,9 @@ def test_texts_in_memory_agree_with_the_pipeline_and_a_compiled_graph():
     texts = ["Good film", "", "the food was not very good a film is", "ÉTÉ bad!"]
     source = ListSource([Chunk(texts, None, ["x"] * 4)])
     streamed = encode_source(source, encoder())
-    compiled = tf.function(encoder(), input_signature=[tf.TensorSpec([None], tf.string)])
+    compiled = tf.function(
+        encoder(), input_signature=[tf.TensorSpec([None], tf.string)]
+    )
     for found in (encode_texts(encoder(), texts), encode_texts(compiled, texts)):
         np.testing.assert_array_equal(found.token_ids, streamed.token_ids)
         np.testing.assert_array_equal(found.lengths, streamed.lengths)

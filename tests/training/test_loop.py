@@ -71,7 +71,8 @@ def plan(total_steps: int, eval_steps: int = 1000, **arguments) -> Plan:
 def test_accumulating_four_times_eight_equals_one_batch_of_32():
     # 70 examples: the third update has 6 examples, so partial batches count too.
     results = []
-    for batching, accumulation in [(Batching(32, 32), None), (Batching(32, 8, None, 4), 4)]:
+    accumulating = Batching(32, batch_size=8, accumulation=4)
+    for batching, accumulation in [(Batching(32, 32), None), (accumulating, 4)]:
         model = compiled_model(gradient_accumulation_steps=accumulation)
         data = training_data(batching)
         assert data.steps_per_epoch == 3

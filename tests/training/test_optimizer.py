@@ -58,9 +58,7 @@ def test_a_variable_has_its_own_rate_for_update_and_decay(problem):
     found = run_keras(
         "kernel", value, gradients, rate=0.01, decay=0.1, rate_factor=0.25
     )
-    expected = adamw_in_numpy(
-        value, gradients, rate=0.01, decay=0.1, rate_factor=0.25
-    )
+    expected = adamw_in_numpy(value, gradients, rate=0.01, decay=0.1, rate_factor=0.25)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

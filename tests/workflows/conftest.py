@@ -1,0 +1,61 @@
+"""A tiny fine-tuning, run once for all tests of the workflows."""
+
+import itertools
+from pathlib import Path
+
+import keras
+import keras_hub
+import pytest
+
+import kbert
+from tests.tiny import VOCABULARY, build_backbone
+
+
+def write_examples(path: Path, repeats: int = 3) -> Path:
+    """Every sentence of the tiny language; "good" and "not bad" are positive."""
+    rows = ["review,verdict"]
+    for article, noun, adverb, word in itertools.product(
+        ("the", "a"),
+        ("film", "food"),
+        ("is", "was", "is very", "is not"),
+        ("good", "bad"),
+    ):
+        is_good = (word == "good") != (adverb == "is not")
+        rows += [f"{article} {noun} {adverb} {word},{'pos' if is_good else 'neg'}"]
+    path.write_text("\n".join([rows[0], *rows[1:] * repeats]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("presets") / "tiny"
+    keras.utils.set_random_seed(1)
+    build_backbone(dropout=0.1).save_to_preset(str(folder))
+    tokenizer = keras_hub.models.BertTokenizer(list(VOCABULARY), lowercase=True)
+    tokenizer.save_to_preset(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("data") / "examples.csv")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path, examples: Path
+) -> kbert.Run:
+    return kbert.finetune(
+        str(tiny_preset),
+        str(examples),
+        output=tmp_path_factory.mktemp("runs") / "tiny",
+        epochs=20,
+        learning_rate=0.03,
+        batch_size=8,
+        precision="float32",
+        settings={
+            "data.text": "review",
+            "data.label": "verdict",
+            "data.test": str(examples),
+        },
+    )

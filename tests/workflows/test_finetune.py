@@ -1,0 +1,141 @@
+"""A fine-tuning from end to end, on a language of ten words."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+import pytest
+
+import kbert
+from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
+from kbert.errors import RunError
+from kbert.runs import open_run
+from kbert.workflows.finetune import estimate, finetune
+
+
+def config_for(preset, examples, **train) -> FinetuneConfig:
+    return FinetuneConfig(
+        model=ModelSettings(preset=str(preset)),
+        data=DataSettings(source=str(examples), text="review", label="verdict"),
+        train=TrainSettings(precision="float32", **train),
+    )
+
+
+def _arrays(group: h5py.Group) -> Iterator[np.ndarray]:
+    for item in group.values():
+        if isinstance(item, h5py.Group):
+            yield from _arrays(item)
+        else:
+            yield item[()]
+
+
+def test_it_learns_the_language(tiny_run):
+    assert tiny_run.metrics["test"]["accuracy"] == 1.0
+    answers = tiny_run.predict(["a film is good", "the food is not good", "a film bad"])
+    assert [answer["label"] for answer in answers] == ["pos", "neg", "neg"]
+    assert answers[0]["text"] == "a film is good"
+    for answer in answers:
+        assert answer["score"] == answer["probabilities"][answer["label"]]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_run_explains_itself(tiny_run, examples):
+    names = {path.name for path in tiny_run.path.iterdir()}
+    assert names == {
+        "config.toml", "model", "task.json", "metrics.json", "history.jsonl",
+        "curves.png", "confusion.png", "logs", "kbert.json",
+    }  # fmt: skip
+    config = tiny_run.config
+    assert config.train.learning_rate == 0.03
+    assert config.train.jit_compile is False
+    assert config.data.max_length == 32
+    assert tiny_run.labels == ("neg", "pos")
+    task = json.loads((tiny_run.path / "task.json").read_text("utf-8"))
+    assert task["columns"] == {"text": "review", "text_pair": None, "label": "verdict"}
+    assert (task["lowercase"], task["strip_accents"]) == (True, True)
+    info = json.loads((tiny_run.path / "kbert.json").read_text("utf-8"))
+    assert info["status"] == "finished"
+    assert info["data"]["test"]["num_examples"] == 96
+    assert info["data"]["train"]["num_examples"] == 86
+    assert info["steps"] == 20 * 11
+
+
+def test_history_has_a_line_an_evaluation(tiny_run):
+    text = (tiny_run.path / "history.jsonl").read_text("utf-8")
+    history = [json.loads(line) for line in text.splitlines()]
+    assert [line["step"] for line in history] == [11 * i for i in range(1, 21)]
+    assert history[-1]["epoch"] == 20
+    assert history[-1]["train_loss"] < 0.3 < history[0]["train_loss"]
+    best = [line for line in history if line["is_best"]][-1]
+    accuracies = [line["validation"]["accuracy"] for line in history]
+    assert best["validation"]["accuracy"] == max(accuracies)
+    # What the run keeps is the best, not the last.
+    validation = tiny_run.metrics["validation"]
+    assert validation["accuracy"] == best["validation"]["accuracy"]
+    assert validation["loss"] == pytest.approx(best["validation"]["loss"], abs=1e-5)
+
+
+def test_tensorboard_reads_the_logs(tiny_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = EventAccumulator(str(tiny_run.path / "logs" / "validation"))
+    logs.Reload()
+    assert "accuracy" in logs.Tags()["tensors"]
+    assert [event.step for event in logs.Tensors("accuracy")][:2] == [11, 22]
+
+
+def test_a_loaded_run_answers_alike(tiny_run):
+    loaded = kbert.load(tiny_run.path)
+    texts = ["the film is good", "", "unknown words ", "a " * 100]
+    assert loaded.predict(texts) == tiny_run.predict(texts)
+    assert loaded.metrics == tiny_run.metrics
+
+
+def test_a_text_is_answered_alike_alone_and_among_others(tiny_run):
+    texts = [f"{'the film ' * n}is good" for n in range(12)]
+    together = tiny_run.predict(texts)
+    alone = [tiny_run.predict([text])[0] for text in texts]
+    for one, other in zip(alone, together, strict=True):
+        assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path, tiny_preset, examples):
+    weights = {}
+    for name, seed in (("one", 7), ("two", 7), ("three", 8)):
+        config = config_for(tiny_preset, examples, max_steps=6, epochs=1, seed=seed)
+        run = finetune(config, output=tmp_path / name)
+        with h5py.File(run.model_folder / "model.weights.h5") as file:
+            weights[name] = np.concatenate([np.ravel(item) for item in _arrays(file)])
+    np.testing.assert_array_equal(weights["one"], weights["two"])
+    assert not np.allclose(weights["one"], weights["three"], atol=1e-4)
+
+
+def test_a_run_is_a_preset_for_the_next(tmp_path, tiny_run, examples):
+    config = config_for(tiny_run.path, examples, epochs=1, learning_rate=1e-6)
+    run = finetune(config, output=tmp_path / "next")
+    assert open_run(run.path).read_task()["labels"] == ["neg", "pos"]
+
+
+def test_progress_is_shown(tmp_path, tiny_preset, examples):
+    shown = io.StringIO()
+    config = config_for(tiny_preset, examples, epochs=1)
+    finetune(config, output=tmp_path / "run", progress=shown)
+    assert "step 3: validation" in shown.getvalue()
+    assert "3/3 steps" in shown.getvalue()
+
+
+def test_a_dry_run_writes_nothing(tmp_path, tiny_preset, examples):
+    config = config_for(tiny_preset, examples, epochs=5)
+    found = estimate(config, output=tmp_path / "run")
+    assert found.total_steps == 15
+    assert found.seconds > 0
+    assert found.tokens_per_second > 0
+    assert "15 steps" in found.summary()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_left_alone(tiny_run):
+    with pytest.raises(RunError, match="finished run"):
+        finetune(tiny_run.config, output=tiny_run.path)
