@@ -12,16 +12,16 @@ from tests.tiny import VOCABULARY, build_backbone
 
 
 def write_examples(path: Path, repeats: int = 3) -> Path:
-    """Every sentence of the tiny language; "good" and "not bad" are positive."""
+    """Every sentence of the tiny language; with "good" in it, it is positive."""
     rows = ["review,verdict"]
     for article, noun, adverb, word in itertools.product(
         ("the", "a"),
         ("film", "food"),
-        ("is", "was", "is very", "is not"),
+        ("is", "was", "is very"),
         ("good", "bad"),
     ):
-        is_good = (word == "good") != (adverb == "is not")
-        rows += [f"{article} {noun} {adverb} {word},{'pos' if is_good else 'neg'}"]
+        verdict = "pos" if word == "good" else "neg"
+        rows += [f"{article} {noun} {adverb} {word},{verdict}"]
     path.write_text("\n".join([rows[0], *rows[1:] * repeats]) + "\n")
     return path
 
@@ -49,8 +49,8 @@ def tiny_run(
         str(tiny_preset),
         str(examples),
         output=tmp_path_factory.mktemp("runs") / "tiny",
-        epochs=20,
-        learning_rate=0.03,
+        epochs=15,
+        learning_rate=0.02,
         batch_size=8,
         precision="float32",
         settings={
