@@ -57,7 +57,9 @@ def finetune(
     path = shlex.quote(str(run.path))
     click.echo(f"run: {run.path}", err=True)
     click.echo("Try next:", err=True)
-    click.echo(f"  kbert predict {path} {shlex.quote(_SAMPLE_TEXT)}", err=True)
+    is_paired = run.read_task()["is_paired"]
+    texts = "--input YOUR_FILE.csv" if is_paired else shlex.quote(_SAMPLE_TEXT)
+    click.echo(f"  kbert predict {path} {texts}", err=True)
     click.echo(f"  kbert evaluate {path}", err=True)
     if config.model.preset == "sample":
         click.echo(

@@ -19,7 +19,8 @@ from kbert_cli.presets import presets
 
 _MISTAKE, _FAILURE = 2, 1
 # What a disk answers without always naming the file.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_ERRORS = (*_FULL, errno.EIO, errno.EROFS)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -74,7 +75,8 @@ def main() -> None:
         if error.filename is None and error.errno not in _DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}", _FAILURE)
+        mend = ". Make room and try again." if error.errno in _FULL else ""
+        _fail(f"{where}{error.strerror}{mend}", _FAILURE)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kbert.data.batching import Batch, Batching
 from kbert.data.encoded import EncodedDataset
-from kbert.errors import Interrupted, TrainingError
+from kbert.errors import TrainingError
 from kbert.training.signals import StopSignal
 
 
@@ -114,7 +114,7 @@ def train(
 
     Raises:
         TrainingError: the loss is no longer a finite number.
-        Interrupted: SIGINT or SIGTERM came; the step in progress was finished.
+        Interrupted: SIGINT or SIGTERM came; a step in progress was finished.
     """
     best: float | None = None
     disappointments = 0
@@ -122,11 +122,10 @@ def train(
     number = 0
     with StopSignal() as stop:
         for number, batches in enumerate(data.updates(plan.total_steps), start=1):
-            step = update(model, data, batches, number)
-            losses.append(step.loss)
-            listener.on_step(step)
-            if stop.received is not None:
-                raise Interrupted(f"stopped after step {number}", stop.received)
+            with stop.deferred(f"stopped after step {number}"):
+                step = update(model, data, batches, number)
+                losses.append(step.loss)
+                listener.on_step(step)
             if number % plan.eval_steps and number != plan.total_steps:
                 continue
             metrics = evaluate()
@@ -134,10 +133,10 @@ def train(
             is_best = best is None or value > best
             best = value if best is None else max(best, value)
             disappointments = 0 if is_best else disappointments + 1
-            listener.on_evaluation(
-                number, float(np.mean(losses)), metrics, is_best=is_best
-            )
+            train_loss = float(np.mean(losses))
             losses.clear()
+            with stop.deferred(f"stopped after step {number}"):
+                listener.on_evaluation(number, train_loss, metrics, is_best=is_best)
             if plan.patience is not None and disappointments >= plan.patience:
                 break
     return number

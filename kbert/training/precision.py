@@ -45,11 +45,14 @@ def choose(precision: str, jit_compile: str | bool) -> Choice:
         precision, reason = _auto_precision(gpu)
         reasons.append(reason)
     if jit_compile == "auto":
-        jit_compile = gpu is not None or keras.config.backend() == "jax"
-        if not jit_compile:
-            reasons.append("XLA does not pay on a CPU")
-    if jit_compile:
-        _check_xla()
+        jit_compile, reason = _auto_jit_compile(gpu)
+        reasons.append(reason)
+    elif jit_compile and (problem := _xla_problem()):
+        raise ConfigError(
+            f"train.jit_compile is true, and XLA cannot compile on this machine: "
+            f"{problem}. Set train.jit_compile=false, or mend the CUDA installation "
+            "that TensorFlow uses."
+        )
     return Choice(precision, bool(jit_compile), "; ".join(reasons))
 
 
@@ -66,8 +69,26 @@ def _auto_precision(gpu: tuple[int, int] | None) -> tuple[str, str]:
     return "float32", "this CPU has no bfloat16 instructions"
 
 
+def _auto_jit_compile(gpu: tuple[int, int] | None) -> tuple[bool, str]:
+    if keras.config.backend() == "jax":
+        return True, "JAX always compiles"
+    if gpu is None:
+        return False, "XLA does not pay on a CPU"
+    if problem := _xla_problem():
+        return False, f"XLA cannot compile here: {problem}"
+    return True, "XLA pays on a GPU"
+
+
 def _gpu_capability() -> tuple[int, int] | None:
-    """The first GPU's compute capability; None without a GPU."""
+    """The compute capability of the first GPU that Keras uses; None without one."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform != "gpu":
+            return None
+        major, _, minor = str(device.compute_capability).partition(".")
+        return int(major), int(minor or 0)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return None
@@ -82,10 +103,10 @@ def _cpu_has_bfloat16() -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
-def _check_xla() -> None:
-    """Compiles one product, so that a missing compiler is found before slow work."""
+def _xla_problem() -> str | None:
+    """Why XLA cannot compile here, found by one product before any slow work."""
     if keras.config.backend() != "tensorflow":
-        return
+        return None
 
     @tf.function(jit_compile=True)
     def product(x: tf.Tensor) -> tf.Tensor:
@@ -94,8 +115,5 @@ def _check_xla() -> None:
     try:
         product(tf.ones((2, 2)))
     except tf.errors.OpError as error:
-        raise ConfigError(
-            "train.jit_compile is true, and XLA cannot compile on this machine: "
-            f"{error.message.splitlines()[0]}. Set train.jit_compile=false, or mend "
-            "the CUDA installation that TensorFlow uses."
-        ) from error
+        return str(error.message.splitlines()[0])
+    return None

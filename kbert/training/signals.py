@@ -1,38 +1,48 @@
-"""Interrupts that end a training between two steps, not within one."""
+"""Interrupts that end a training between two steps, never within one."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import Any
+
+from kbert.errors import Interrupted
 
 
 class StopSignal:
-    """Takes the first SIGINT or SIGTERM as a wish to stop after this step.
+    """Turns SIGINT and SIGTERM into `Interrupted`, at a moment that loses nothing.
 
-    A second one acts at once, as it would have without this. Outside the main
-    thread, where Python hands out no signals, nothing is changed.
-
-    Attributes:
-        received: the signal's number, or None.
+    Within `deferred` a signal is kept until the block has ended; a second one acts
+    at once, as it would have without this class. Outside the main thread, where
+    Python hands out no signals, nothing is changed.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, object] = {}
+        self._received: int | None = None
+        self._deferring = False
+        self._previous: dict[int, Any] = {}
+
+    @contextlib.contextmanager
+    def deferred(self, message: str) -> Iterator[None]:
+        """A block that a signal does not cut through.
+
+        Raises:
+            Interrupted: a signal came meanwhile; with `message`.
+        """
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._received is not None:
+            raise Interrupted(message, self._received)
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._take)
         return self
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._previous.clear()
 
     def __exit__(
         self,
@@ -41,3 +51,14 @@ class StopSignal:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._restore()
+        if not self._deferring:
+            raise Interrupted("stopped during an evaluation", number)
+        self._received = number
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

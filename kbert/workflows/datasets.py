@@ -142,7 +142,9 @@ def hold_out(
             "has two. Add examples, or give a validation file with "
             "--set data.validation=FILE."
         )
-    logger.info("held out for validation: %s of %s", len(held_out), len(dataset))
+    logger.info(
+        "held out for validation: %s of %s", f"{len(held_out):,}", f"{len(dataset):,}"
+    )
     return (
         dataset.select(kept, dataset.name),
         dataset.select(held_out, f"{dataset.name} (held-out share)"),

@@ -18,6 +18,7 @@ from kbert.training.loop import Plan, TrainingData
 from kbert.training.precision import Choice, choose
 from kbert.workflows.building import Trainee, build_trainee
 from kbert.workflows.datasets import Datasets, Sources, encode_datasets, open_sources
+from kbert.workflows.idle import idle_settings
 from kbert.workflows.predictor import build_encoder
 from kbert.workflows.resolving import resolve_config
 
@@ -105,6 +106,8 @@ def prepare(config: FinetuneConfig, output: Path | None) -> Job:
     path = output or free_run_path(Path("runs"), _default_name(config))
     check_output(path, config, needed_bytes=_run_bytes(preset))
     sources = open_sources(config.data)
+    for sentence in idle_settings(config, sources):
+        logger.warning("%s", sentence)
     logger.info("preset: %s", _summary(preset))
     logger.info("precision: %s", choice)
     assert config.data.max_length is not None, "settings are resolved"

@@ -112,7 +112,8 @@ class Predictor:
                 wants = "pairs of texts" if self.is_paired else "single texts"
                 raise RunError(
                     f"The run {self.run.path} was trained on {wants}. Received: "
-                    f"{text!r:.80}."
+                    f"{text!r:.80}. A pair is (text, text_pair), or two columns of "
+                    "--input FILE.csv."
                 )
         if not self.is_paired:
             return {"text": [text for text in window if isinstance(text, str)]}

@@ -96,7 +96,7 @@ class TestFiles:
 
     def test_a_missing_validation_file(self, refused: Callable) -> None:
         message = refused("--set", "data.validation=other.csv")
-        assert "other.csv does not exist" in message
+        assert "data.validation: there is no file or folder other.csv" in message
 
     def test_an_unknown_ending(self, refused: Callable) -> None:
         Path("data.xlsx").write_bytes(b"PK\x03\x04")
@@ -109,9 +109,7 @@ class TestFiles:
 
     def test_an_unprepared_tfds_data_set(self, refused: Callable) -> None:
         Path("tfds").mkdir()
-        message = refused(
-            "--data", "tfds:imdb_review", "--set", "data.data_dir=tfds"
-        )
+        message = refused("--data", "tfds:imdb_review", "--set", "data.data_dir=tfds")
         assert "imdb_review" in message
 
 
@@ -198,9 +196,7 @@ class TestLabels:
         assert repr(label) in message
 
     @pytest.mark.parametrize("label", ["null", "NaN", '""'])
-    def test_a_missing_label_in_json_lines(
-        self, refused: Callable, label: str
-    ) -> None:
+    def test_a_missing_label_in_json_lines(self, refused: Callable, label: str) -> None:
         good = '{"text": "a", "label": "yes"}\n'
         Path("data.jsonl").write_text(f'{good}{{"text": "b", "label": {label}}}\n')
         message = refused("--data", "data.jsonl")

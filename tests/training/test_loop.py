@@ -112,7 +112,7 @@ def test_padding_rows_and_tokens_do_not_change_the_weights():
 
 
 def test_it_learns():
-    _, recorder = run(compiled_model(), training_data(Batching(32, 16)), plan(60))
+    _, recorder = run(compiled_model(), training_data(Batching(32, 16)), plan(150))
     assert recorder.steps[-1].loss < 0.3 < recorder.steps[0].loss
 
 
@@ -177,6 +177,43 @@ def test_an_interrupt_ends_after_the_step_in_progress():
     assert caught.value.signal_number == signal.SIGINT
     assert len(listener.steps) == 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_cuts_an_evaluation_short():
+    def evaluate():
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("the evaluation went on")
+
+    listener = Recorder()
+    with pytest.raises(Interrupted, match="during an evaluation") as caught:
+        train(
+            compiled_model(),
+            training_data(Batching(32, 32)),
+            plan(1),
+            evaluate=evaluate,
+            listener=listener,
+        )
+    assert caught.value.signal_number == signal.SIGTERM
+    assert listener.evaluations == []
+
+
+def test_an_interrupt_while_weights_are_written_waits_for_them():
+    written = []
+
+    class Interrupting(Recorder):
+        def on_evaluation(self, *arguments, **named) -> None:
+            signal.raise_signal(signal.SIGINT)
+            written.append(True)
+
+    with pytest.raises(Interrupted, match="after step 1"):
+        train(
+            compiled_model(),
+            training_data(Batching(32, 32)),
+            plan(1),
+            evaluate=lambda: {"accuracy": 1.0, "loss": 0.0},
+            listener=Interrupting(),
+        )
+    assert written
 
 
 def test_class_weights_scale_the_loss_of_their_examples():

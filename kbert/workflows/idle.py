@@ -1,0 +1,35 @@
+"""Settings that have no effect on the job at hand, to be said and not passed over."""
+
+from collections.abc import Iterator
+
+from kbert.config import DataSettings, FinetuneConfig, TrainSettings
+from kbert.data.sources import source_splits
+from kbert.workflows.datasets import Sources
+
+
+def idle_settings(config: FinetuneConfig, sources: Sources) -> Iterator[str]:
+    """A sentence for each setting that is given and has no effect.
+
+    Given is what differs from its default: the config of an earlier run names every
+    setting.
+    """
+    data, train = config.data, config.train
+    idle = {}
+    if sources.validation is not None:
+        idle["data.validation_share"] = f"validation is {sources.validation.name}"
+    specs = (data.source, data.validation or "", data.test or "")
+    if not any(spec.startswith("tfds:") for spec in specs):
+        idle["data.data_dir"] = "only a tfds:NAME data set has one"
+    if not source_splits(data.source, data.data_dir):
+        idle["data.train_split"] = f"{data.source} has no splits"
+    for role in ("text", "text_pair", "label"):
+        if getattr(data, role) != getattr(sources.train.columns, role):
+            idle[f"data.{role}"] = f"{data.source} has no columns to choose from"
+    if train.tokens_per_batch is not None:
+        idle["train.batch_size"] = "train.tokens_per_batch takes its place"
+    defaults = {"data": DataSettings(), "train": TrainSettings()}
+    for key, reason in idle.items():
+        section, _, name = key.partition(".")
+        given = getattr(getattr(config, section), name)
+        if given != getattr(defaults[section], name):
+            yield f"{key} = {given} has no effect: {reason}."
