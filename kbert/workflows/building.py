@@ -84,14 +84,18 @@ def build_trainee(
     model = keras.Model(task_model.input, task_model.output)
     schedule = _build_schedule(settings, total_steps)
     accumulation = settings.gradient_accumulation_steps
+    optimizer = AdamW(
+        learning_rate=schedule,
+        decay=settings.weight_decay,
+        rates=layer_rates(task_model, layer_decay=settings.layer_decay),
+        global_clipnorm=settings.clip_norm or None,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+    )
+    if settings.precision == "mixed_float16":
+        # Keras would do so by itself for a model whose own policy it is.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=AdamW(
-            learning_rate=schedule,
-            decay=settings.weight_decay,
-            rates=layer_rates(task_model, layer_decay=settings.layer_decay),
-            global_clipnorm=settings.clip_norm or None,
-            gradient_accumulation_steps=accumulation if accumulation > 1 else None,
-        ),
+        optimizer=optimizer,
         loss=task.loss(label_smoothing=settings.label_smoothing),
         jit_compile=bool(settings.jit_compile),
     )

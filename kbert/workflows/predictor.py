@@ -30,7 +30,9 @@ _WINDOW = 2048
 Text = str | tuple[str, str]
 
 
-def build_encoder(preset: Preset, *, max_length: int, truncation: Truncation) -> Encoder:
+def build_encoder(
+    preset: Preset, *, max_length: int, truncation: Truncation
+) -> Encoder:
     """The tokenizer of a preset, and how its texts are cut."""
     tokenizer = WordPieceTokenizer(
         preset.vocabulary,

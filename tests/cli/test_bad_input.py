@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,20 @@ class TestRows:
         message = refused("--data", write_csv(rows=[*GOOD[:4], "a, b,yes"]))
         assert "good.csv, line 6: too many fields, 3 where the header" in message
         assert "double quotes" in message
+
+    def test_nothing_else_reaches_the_terminal(self, kbert: Kbert) -> None:
+        """TensorFlow writes past Python's stderr, so this takes a process."""
+        command = "from kbert_cli.main import main; main()"
+        arguments = ("finetune", "--output", "run")
+        arguments += ("--data", str(write_csv(rows=[*GOOD, "lonely"])))
+        done = subprocess.run(
+            [sys.executable, "-c", command, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.splitlines()[-1].startswith("Error: good.csv, line 20: too")
+        assert "Traceback" not in done.stderr
+        assert not Path("run").exists()
 
     def test_the_line_number_counts_lines_and_not_rows(self, refused: Callable) -> None:
         rows = ['"a\nb",yes', "", "c,d,no"]
@@ -400,8 +415,7 @@ class TestOutputs:
         monkeypatch.setattr("keras_hub.models.BertTextClassifier.save_to_preset", fail)
         outcome = finetune()
         assert outcome.code == 1
-        assert "run" in outcome.message
-        assert "No space left on device" in outcome.message
+        assert "run/model: No space left on device. Make room" in outcome.message
         left = sorted(path.name for path in Path("run").iterdir())
         assert "model" not in left
         assert not any(name.startswith(".") for name in left)
@@ -506,6 +520,23 @@ class TestPredict:
             "texts.txt",
         ]
 
+    def test_the_limit_of_the_training_is_not_one_of_the_answers(
+        self, kbert: Kbert, trained: Path
+    ) -> None:
+        shutil.copytree(trained, "run")
+        config = Path("run/config.toml")
+        config.write_text(config.read_text().replace("[data]", "[data]\nlimit = 4"))
+        for name in ("good.csv", "texts.txt"):
+            write_csv(name)
+            outcome = kbert("predict", "run", "--input", name)
+            header = name.endswith(".txt")
+            assert len(outcome.out.splitlines()) == len(GOOD) + header
+            limit = ("--set", "data.limit=3")
+            outcome = kbert("predict", "run", "--input", name, *limit)
+            assert len(outcome.out.splitlines()) == 3
+        outcome = kbert("evaluate", "run", "--data", "good.csv", "--json")
+        assert json.loads(outcome.out)["num_examples"] == len(GOOD)
+
     def test_standard_input(
         self, kbert: Kbert, trained: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -538,6 +569,23 @@ class TestEvaluate:
         outcome = kbert("evaluate", *(trained if a == "RUN" else a for a in arguments))
         assert outcome.code == 2
         assert rule in outcome.message
+
+
+class TestPairs:
+    def test_single_texts_for_a_run_of_pairs(
+        self, finetune: Kbert, kbert: Kbert
+    ) -> None:
+        rows = "".join(f"a,b,{label}\n" for label in ("yes", "no") * 6)
+        Path("pairs.csv").write_text("premise,hypothesis,label\n" + rows)
+        outcome = finetune("--data", "pairs.csv")
+        assert outcome.code == 0
+        assert "kbert predict run --input YOUR_FILE.csv" in outcome.err
+        for arguments in (["a"], ["--input", write_csv()], ["--input", "-"]):
+            outcome = kbert("predict", "run", *arguments)
+            assert outcome.code == 2
+            assert "--input FILE.csv" in outcome.message or (
+                "--set data.text_pair=NAME" in outcome.message
+            )
 
 
 class TestInterrupts:

@@ -24,7 +24,8 @@ def test_the_defaults_are_quiet() -> None:
     [
         (
             {"data__validation_share": 0.3},
-            "data.validation_share = 0.3 has no effect: validation is sample validation.",
+            "data.validation_share = 0.3 has no effect: validation is sample "
+            "validation.",
         ),
         (
             {"data__data_dir": "/tfds"},
