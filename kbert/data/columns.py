@@ -55,6 +55,8 @@ def choose_columns(
         DataError: A named column does not exist, or there is not exactly one
             plausible choice for one that was not named.
     """
+    if requested.optional:
+        requested = _that_exist(requested, names)
     _check_requested(where, names, requested, labelled=labelled, hint=hint)
     notes: list[str] = []
     label = requested.label if requested.label in names else None
@@ -66,7 +68,7 @@ def choose_columns(
         if pair is not None and requested.text_pair is None:
             notes.append(
                 f"text columns: {text} and {pair} (the only plausible pair of "
-                f"{', '.join(names)}; choose with --set data.text=... and "
+                f"{_listed(names)}; choose with --set data.text=... and "
                 "--set data.text_pair=...)"
             )
         else:
@@ -91,6 +93,14 @@ def missing_column(
         + (f" Nearest: --set data.{setting}={near[0]}." if near else "")
         + (f" {hint}" if hint else "")
     )
+
+
+def _that_exist(requested: Columns, names: Sequence[str]) -> Columns:
+    text, text_pair, label = (
+        name if name in names else None
+        for name in (requested.text, requested.text_pair, requested.label)
+    )
+    return Columns(text, text_pair, label)
 
 
 def _check_requested(
@@ -174,7 +184,7 @@ def _known(names: Sequence[str], known: tuple[str, ...]) -> list[str]:
 
 def _note(role: str, name: str, names: Sequence[str]) -> str:
     return (
-        f"{role} column: {name} (the only plausible one of {', '.join(names)}; "
+        f"{role} column: {name} (the only plausible one of {_listed(names)}; "
         f"choose with --set data.{role}=...)"
     )
 
@@ -192,5 +202,8 @@ def _ambiguous(where: str, setting: str, candidates: Sequence[str]) -> DataError
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(n if n.strip() else f'"{n}"' for n in names)
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    """The names for a message; of a very wide table the first ones."""
+    listed = ", ".join(n if n.strip() else f'"{n}"' for n in names[:most])
+    more = len(names) - most
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -223,9 +223,8 @@ def _encoded_batches(
                 _add_to_digest(digest, (texts, pairs, chunk.labels or ()))
                 yield texts, pairs, labels
         except UserError as error:
-            # tf.data turns it into an error of its own: keep the original.
+            # Raised in here, tf.data would make an error of its own of it.
             failures.append(error)
-            raise
         report.fingerprint = digest.hexdigest()
 
     def encode(texts: tf.Tensor, pairs: tf.Tensor, labels: tf.Tensor) -> dict:
@@ -239,12 +238,9 @@ def _encoded_batches(
         .map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    try:
-        yield from dataset.as_numpy_iterator()
-    except tf.errors.OpError:
-        if failures:
-            raise failures[0] from None
-        raise
+    yield from dataset.as_numpy_iterator()
+    if failures:
+        raise failures[0]
 
 
 def _number_labels(chunk: Chunk, label_numbers: dict[str, int]) -> np.ndarray:

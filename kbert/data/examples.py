@@ -16,11 +16,17 @@ Row = tuple[str, str | None, str | None]
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; None where not named or, once resolved, not used."""
+    """Names of the columns; None where not named or, once resolved, not used.
+
+    Attributes:
+        optional: Whether a name that the source does not have counts as not named,
+            in place of being an error.
+    """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)

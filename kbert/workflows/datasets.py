@@ -76,6 +76,18 @@ def open_split(
     )
 
 
+def columns_like(trained: Columns, data: DataSettings) -> Columns:
+    """The columns to read for a run: as set, else those it was trained with.
+
+    Args:
+        trained: the columns of the training data; where the data at hand have no
+            such column, it is guessed.
+        data: the settings.
+    """
+    named = Columns(data.text, data.text_pair, data.label)
+    return trained if named == Columns() else named
+
+
 def _open_other(
     data: DataSettings, train: Source, name: str | None, role: str
 ) -> Source | None:

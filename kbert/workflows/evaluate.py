@@ -7,7 +7,13 @@ from typing import Any
 from kbert.config import DataSettings, FinetuneConfig
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import source_splits
-from kbert.workflows.datasets import encode_split, hold_out, open_sources, open_split
+from kbert.workflows.datasets import (
+    columns_like,
+    encode_split,
+    hold_out,
+    open_sources,
+    open_split,
+)
 from kbert.workflows.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -44,7 +50,9 @@ def evaluate(
         dataset = _own_dataset(predictor, config)
     else:
         chosen = split or _first_split(config.data)
-        dataset = encode_split(open_split(config.data, chosen), predictor.encoder)
+        columns = columns_like(predictor.columns, config.data)
+        source = open_split(config.data, chosen, columns=columns)
+        dataset = encode_split(source, predictor.encoder)
     logger.info("evaluating on %s: %s examples", dataset.name, f"{len(dataset):,}")
     return predictor.evaluate(dataset)
 

@@ -58,7 +58,11 @@ class Job:
         tokenizer = self.encoder.tokenizer
         return {
             **self.task.to_dict(),
-            "columns": asdict(columns),
+            "columns": {
+                "text": columns.text,
+                "text_pair": columns.text_pair,
+                "label": columns.label,
+            },
             "is_paired": columns.text_pair is not None,
             "max_length": self.encoder.max_length,
             "truncation": self.encoder.truncation,

@@ -5,8 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from kbert.data.sources import Columns, Source, open_source, read_plain_texts
+from kbert.data.sources import Source, open_source, read_plain_texts
 from kbert.errors import DataError
+from kbert.workflows.datasets import columns_like
 from kbert.workflows.predictor import Predictor, Text
 
 _PLAIN = (".txt", "")
@@ -44,7 +45,7 @@ def read_texts(
         return islice(read_plain_texts(source, errors), config.data.limit)
     table = open_source(
         str(source),
-        columns=Columns(config.data.text, config.data.text_pair, None),
+        columns=columns_like(predictor.columns, config.data),
         encoding_errors=errors,
         limit=config.data.limit,
         labelled=False,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kbert.data.batching import Batching
 from kbert.data.encoded import EncodedDataset, Encoder, encode_texts
+from kbert.data.sources import Columns
 from kbert.errors import RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.runs import RunFolder, open_run
@@ -62,7 +63,7 @@ class Predictor:
         try:
             self.task: Task = task_from_dict(values, str(self.run.task_file))
             max_length, self.is_paired = values["max_length"], values["is_paired"]
-            self.columns: dict[str, str | None] = values["columns"]
+            self.columns = Columns(**values["columns"], optional=True)
             truncation = values["truncation"]
         except KeyError as error:
             raise RunError(f"{self.run.task_file} is damaged: no {error}.") from None
