@@ -87,12 +87,13 @@ class Batching:
     ) -> list[Group]:
         """Puts every example into exactly one group.
 
-        Examples left over in a width go to the next wider one, so that at most
-        one group of all is not full.
+        Shuffled, for training, examples left over in a width go to the next wider
+        one, so that at most one group of all is not full. Otherwise each width may
+        end with a group that is not full, and nothing is padded further than need be.
 
         Args:
             lengths: tokens of each example.
-            seed: shuffles examples and groups; None keeps the order by length.
+            seed: shuffles examples and groups; None keeps the order by width.
             epoch: another order each epoch.
         """
         rng = None if seed is None else np.random.default_rng([seed, epoch])
@@ -112,6 +113,9 @@ class Batching:
                 for start in range(0, full, capacity)
             ]
             left_over = rows[full:]
+            if rng is None and len(left_over):
+                groups.append(Group(left_over, width, capacity))
+                left_over = order[:0]
         if len(left_over):
             width = widths[int(np.searchsorted(widths, lengths[left_over].max()))]
             capacity = self.rows_of(width) * self.accumulation

@@ -6,6 +6,7 @@ is one new module, registered in `kbert.tasks`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -100,6 +101,26 @@ class Task(ABC):
     @abstractmethod
     def metric_names(cls) -> tuple[str, ...]:
         """The metrics that may choose the best checkpoint."""
+
+    @abstractmethod
+    def check_metric(self, name: str, targets: np.ndarray) -> None:
+        """Checks that one of `metric_names` can be had of these targets.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+
+    @abstractmethod
+    def format_metrics(self, metrics: Mapping[str, Any]) -> str:
+        """All metrics of one split, as text for people."""
+
+    @abstractmethod
+    def format_splits(self, metrics_by_split: Mapping[str, Mapping[str, Any]]) -> str:
+        """The main metrics, a line a split."""
+
+    @abstractmethod
+    def plot(self, metrics: Mapping[str, Any], folder: Path) -> None:
+        """Writes the pictures there are of the metrics of one split."""
 
     @abstractmethod
     def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -11,7 +12,12 @@ import numpy as np
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import sort_labels
 from kbert.errors import ConfigError, DataError
-from kbert.metrics import classification_metrics
+from kbert.metrics import (
+    classification_metrics,
+    format_evaluation,
+    format_metrics_table,
+)
+from kbert.plots import plot_confusion
 from kbert.tasks.base import Task
 
 # Losses are better when smaller.
@@ -21,6 +27,7 @@ _METRICS = (
     "macro_precision",
     "macro_recall",
     "matthews_correlation",
+    "roc_auc",
     "loss",
 )
 
@@ -83,12 +90,15 @@ class TextClassification(Task):
     def build_model(
         self, backbone: keras.Model, *, dropout: float | None = None
     ) -> keras.Model:
-        """A `BertTextClassifier` with logits `[B, classes]`."""
-        return keras_hub.models.BertTextClassifier(
+        """A `BertTextClassifier` with logits `[B, classes]` in float32."""
+        model = keras_hub.models.BertTextClassifier(
             backbone,
             num_classes=len(self.labels),
             dropout=0.1 if dropout is None else dropout,
         )
+        # Rounded to half precision, logits tie and their ranks are lost.
+        model.output_dense.dtype_policy = keras.DTypePolicy("float32")
+        return model
 
     def load_model(self, folder: str, *, dtype: str) -> keras.Model:
         """See `Task.load_model`."""
@@ -147,6 +157,27 @@ class TextClassification(Task):
     def metric_names(cls) -> tuple[str, ...]:
         """See `Task.metric_names`."""
         return _METRICS
+
+    def check_metric(self, name: str, targets: np.ndarray) -> None:
+        """See `Task.check_metric`."""
+        if name == "roc_auc" and (len(self.labels) > 2 or len(set(targets)) < 2):
+            raise ConfigError(
+                "train.best_metric = roc_auc needs two classes, and examples of both "
+                f"to validate on. The classes are: {_some(self.labels)}; "
+                f"{len(set(targets))} of them are there. Choose accuracy or macro_f1."
+            )
+
+    def format_metrics(self, metrics: Mapping[str, Any]) -> str:
+        """See `kbert.metrics.format_evaluation`."""
+        return format_evaluation(metrics)
+
+    def format_splits(self, metrics_by_split: Mapping[str, Mapping[str, Any]]) -> str:
+        """See `kbert.metrics.format_metrics_table`."""
+        return format_metrics_table(metrics_by_split)
+
+    def plot(self, metrics: Mapping[str, Any], folder: Path) -> None:
+        """Writes `confusion.png`."""
+        plot_confusion(metrics["confusion_matrix"], folder / "confusion.png")
 
     def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:
         """The label, its score and all probabilities of each text."""

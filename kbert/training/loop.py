@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import keras
@@ -31,7 +32,7 @@ class TrainingData:
     pad_id: int
     seed: int
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer updates of one epoch; the same for every epoch."""
         return len(self.batching.groups(self.dataset.lengths, seed=self.seed))
@@ -104,10 +105,13 @@ def train(
     data: TrainingData,
     plan: Plan,
     *,
-    evaluate: Callable[[], dict[str, Any]],
+    evaluate: Callable[[int], dict[str, Any]],
     listener: Listener,
 ) -> int:
     """Trains a compiled model.
+
+    Args:
+        evaluate: gives the metrics after a step, whose number it is told.
 
     Returns:
         The updates made: fewer than planned where patience ran out.
@@ -120,22 +124,23 @@ def train(
     disappointments = 0
     losses: list[float] = []
     number = 0
-    with StopSignal() as stop:
+    with StopSignal("stopped before the first step") as stop:
         for number, batches in enumerate(data.updates(plan.total_steps), start=1):
-            with stop.deferred(f"stopped after step {number}"):
+            with stop.deferred():
                 step = update(model, data, batches, number)
+                stop.message = f"stopped after step {number}"
                 losses.append(step.loss)
                 listener.on_step(step)
             if number % plan.eval_steps and number != plan.total_steps:
                 continue
-            metrics = evaluate()
+            metrics = evaluate(number)
             value = -metrics["loss"] if plan.metric == "loss" else metrics[plan.metric]
             is_best = best is None or value > best
             best = value if best is None else max(best, value)
             disappointments = 0 if is_best else disappointments + 1
             train_loss = float(np.mean(losses))
             losses.clear()
-            with stop.deferred(f"stopped after step {number}"):
+            with stop.deferred():
                 listener.on_evaluation(number, train_loss, metrics, is_best=is_best)
             if plan.patience is not None and disappointments >= plan.patience:
                 break
@@ -155,14 +160,19 @@ def update(
         losses.append(float(logs["loss"]))
     loss = float(np.mean(losses))
     if not math.isfinite(loss):
-        raise TrainingError(
-            f"The loss at step {number} is {loss}. Try a smaller learning rate "
-            "(--learning-rate), a longer warm-up (--set train.warmup_ratio=0.2), or "
-            "--precision float32 where half precision was in use."
-        )
+        raise diverged(f"the loss at step {number} is {loss}")
     return Step(
         number=number,
         loss=loss,
         num_examples=sum(len(batch.rows) for batch in batches),
         num_tokens=sum(batch.num_tokens for batch in batches),
+    )
+
+
+def diverged(what: str) -> TrainingError:
+    """The error of a training that went astray, with what to try."""
+    return TrainingError(
+        f"training has diverged: {what}. Try a smaller learning rate "
+        "(--learning-rate), a longer warm-up (--set train.warmup_ratio=0.2), or "
+        "--precision float32 where half precision was in use."
     )

@@ -6,13 +6,14 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 # Biases and LayerNorm's two vectors are not decayed (Devlin et al. 2019, as
 # published in the original optimizer).
 _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
-class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
+class WarmupSchedule(LearningRateSchedule):
     """Rises linearly to the peak, then falls to zero at `total_steps`.
 
     Args:
@@ -58,21 +59,27 @@ class AdamW(keras.optimizers.Adam):
     """Adam with decoupled weight decay and a learning rate per variable.
 
     Weight decay (Loshchilov & Hutter 2019) leaves out biases and LayerNorm, and
-    follows the variable's own learning rate.
+    follows the variable's own learning rate. A schedule counts updates, also where
+    gradients of several batches are accumulated for one.
 
     Args:
+        learning_rate: a rate or a schedule.
         decay: the weight decay rate.
         rates: factors on the learning rate by variable path; 1 where absent.
     """
 
     def __init__(
         self,
+        learning_rate: float | LearningRateSchedule,
         *,
         decay: float = 0.01,
         rates: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(epsilon=1e-6, **kwargs)
+        super().__init__(learning_rate, epsilon=1e-6, **kwargs)
+        self.schedule = (
+            learning_rate if isinstance(learning_rate, LearningRateSchedule) else None
+        )
         self.decay = decay
         self.rates = dict(rates or {})
 
@@ -86,6 +93,10 @@ class AdamW(keras.optimizers.Adam):
 
     def update_step(self, gradient, variable, learning_rate):  # type: ignore[no-untyped-def]
         index = self._get_variable_index(variable)
+        if self.schedule is not None:
+            # Keras has asked it by batch: with accumulation it would be over after
+            # a fraction of the training.
+            learning_rate = self.schedule(self.iterations)
         rate = learning_rate * self._rate_of[index]
         if self._decay_of[index]:
             shrink = ops.cast(rate * self._decay_of[index], variable.dtype)

@@ -1,6 +1,5 @@
 """Which precision and which compiler a training uses on this machine, and why."""
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +63,11 @@ def _auto_precision(gpu: tuple[int, int] | None) -> tuple[str, str]:
         if gpu >= (7, 0):
             return "mixed_float16", f"{name} has float16 and no bfloat16"
         return "float32", f"{name} is not faster in half precision"
-    if keras.config.backend() == "tensorflow" and _cpu_has_bfloat16():
-        return "mixed_bfloat16", "this CPU has bfloat16 instructions"
-    return "float32", "this CPU has no bfloat16 instructions"
+    if not _cpu_has_bfloat16():
+        return "float32", "no bfloat16 instructions are known of this CPU"
+    if keras.config.backend() != "tensorflow":
+        return "float32", "XLA does not use this CPU's bfloat16 instructions"
+    return "mixed_bfloat16", "this CPU has bfloat16 instructions"
 
 
 def _auto_jit_compile(gpu: tuple[int, int] | None) -> tuple[bool, str]:
@@ -97,10 +98,11 @@ def _gpu_capability() -> tuple[int, int] | None:
 
 
 def _cpu_has_bfloat16() -> bool:
-    if platform.system() != "Linux":
+    try:
+        words = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").split()
+    except OSError:  # Not Linux.
         return False
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    return bool({"avx512_bf16", "amx_bf16"} & set(words))
 
 
 def _xla_problem() -> str | None:

@@ -16,19 +16,23 @@ class StopSignal:
     Within `deferred` a signal is kept until the block has ended; a second one acts
     at once, as it would have without this class. Outside the main thread, where
     Python hands out no signals, nothing is changed.
+
+    Attributes:
+        message: what `Interrupted` says; kept up to date by who trains.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str) -> None:
+        self.message = message
         self._received: int | None = None
         self._deferring = False
         self._previous: dict[int, Any] = {}
 
     @contextlib.contextmanager
-    def deferred(self, message: str) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """A block that a signal does not cut through.
 
         Raises:
-            Interrupted: a signal came meanwhile; with `message`.
+            Interrupted: a signal came meanwhile.
         """
         self._deferring = True
         try:
@@ -36,7 +40,7 @@ class StopSignal:
         finally:
             self._deferring = False
         if self._received is not None:
-            raise Interrupted(message, self._received)
+            raise Interrupted(self.message, self._received)
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
@@ -55,10 +59,11 @@ class StopSignal:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._restore()
         if not self._deferring:
-            raise Interrupted("stopped during an evaluation", number)
+            raise Interrupted(self.message, number)
         self._received = number
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # None: a handler that was not set from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()

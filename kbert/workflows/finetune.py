@@ -1,20 +1,20 @@
 """Fine-tuning: from a preset and labelled texts to a run."""
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
-from kbert.errors import Interrupted, TrainingError
-from kbert.metrics import format_metrics_table
-from kbert.plots import plot_confusion, plot_curves
+from kbert.errors import Interrupted
+from kbert.plots import plot_curves
 from kbert.runs import RunFolder, create_run
-from kbert.training.loop import train
+from kbert.training.loop import diverged, train
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.building import Trainee
 from kbert.workflows.job import Job, prepare
@@ -22,8 +22,6 @@ from kbert.workflows.machine import machine, peak_memory, versions
 from kbert.workflows.predictor import Predictor
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
-
-logger = logging.getLogger(__name__)
 
 
 def finetune(
@@ -86,13 +84,18 @@ def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
         UserError: as `finetune` would.
     """
     job = prepare(config, output)
-    plan = job.plan
+    plan, datasets = job.plan, job.datasets
+    num_evaluations = -(-plan.total_steps // plan.eval_steps)
+    tokens = {
+        name: int(part.lengths.sum()) for name, part in datasets.by_split().items()
+    }
     return rehearse(
         job.build().model,
         job.data,
         plan.total_steps,
-        validation_tokens=int(job.datasets.validation.lengths.sum()),
-        num_evaluations=-(-plan.total_steps // plan.eval_steps),
+        # The model that is kept is evaluated once more, on the test data too.
+        evaluated_tokens=(num_evaluations + 1) * tokens["validation"]
+        + tokens.get("test", 0),
     )
 
 
@@ -107,9 +110,6 @@ def _noting_early_ends(
     """Notes in the run how its training ended early, and tells what it holds."""
     try:
         yield
-    except (TrainingError, OSError):
-        _note_status(run, "failed", info)
-        raise
     except Interrupted as error:
         if listener.best_step is None:
             trainee.save(run, job.preset, job.encoder.max_length)
@@ -121,6 +121,9 @@ def _noting_early_ends(
         # Not between two steps, or for the second time: all stays as it is.
         _note_status(run, "interrupted", info)
         error.args = (_kept(run, listener),)
+        raise
+    except BaseException:
+        _note_status(run, "failed", info)
         raise
 
 
@@ -134,9 +137,11 @@ def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
     targets = job.task.targets(validation)
     batching = Batching(job.encoder.max_length, job.config.train.batch_size)
 
-    def evaluate() -> dict[str, Any]:
+    def evaluate(step: int) -> dict[str, Any]:
         listener.pause()
         outputs = predict_outputs(trainee.model, validation, batching, job.data.pad_id)
+        if not np.isfinite(outputs).all():
+            raise diverged(f"after step {step} the model's outputs are no numbers")
         return job.task.metrics(job.task.predictions(outputs), targets)
 
     try:
@@ -172,10 +177,7 @@ def _finish(run: RunFolder, job: Job, listener: RunListener) -> None:
     }
     run.write_metrics(metrics)
     plot_curves(listener.history, run.path / "curves.png", best_step=listener.best_step)
-    shown = metrics.get("test", metrics["validation"])
-    if "confusion_matrix" in shown:
-        plot_confusion(shown["confusion_matrix"], run.path / "confusion.png")
-    logger.info("\n%s", format_metrics_table(metrics))
+    job.task.plot(metrics.get("test", metrics["validation"]), run.path)
 
 
 def _kept(run: RunFolder, listener: RunListener) -> str:

@@ -11,6 +11,8 @@ from kbert.workflows.machine import peak_memory
 
 # A forward pass is about a third of a step: the backward pass costs two.
 _FORWARD_SHARE = 1 / 3
+# The model to be saved, its weights on their way there, the model loaded again.
+_MODEL_COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Estimate:
         total_steps: optimizer updates.
         tokens_per_second: padding included, as timed on the second step.
         seconds: the training and its evaluations; an estimate.
-        memory_bytes: the peak so far, of the widest batch.
+        memory_bytes: main memory: the peak so far, with the widest batch, and what
+            saving and evaluating the model adds.
     """
 
     total_steps: int
@@ -43,14 +46,12 @@ def rehearse(
     data: TrainingData,
     total_steps: int,
     *,
-    validation_tokens: int,
-    num_evaluations: int,
+    evaluated_tokens: int,
 ) -> Estimate:
     """Runs two updates on the widest batch; the first traces, the second is timed.
 
     Args:
-        validation_tokens: tokens of one evaluation.
-        num_evaluations: how many the training makes.
+        evaluated_tokens: tokens of all evaluations together.
     """
     groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
     widest = max(groups, key=lambda group: group.width * group.capacity)
@@ -61,10 +62,10 @@ def rehearse(
     speed = widest.width * widest.capacity / (time.monotonic() - start)
     epoch_tokens = sum(group.width * group.capacity for group in groups)
     train_tokens = epoch_tokens * total_steps / len(groups)
-    evaluated = validation_tokens * num_evaluations * _FORWARD_SHARE
+    copies = _MODEL_COPIES * sum(weight.size for weight in model.get_weights()) * 4
     return Estimate(
         total_steps=total_steps,
         tokens_per_second=speed,
-        seconds=(train_tokens + evaluated) / speed,
-        memory_bytes=peak_memory(),
+        seconds=(train_tokens + evaluated_tokens * _FORWARD_SHARE) / speed,
+        memory_bytes=peak_memory() + copies,
     )

@@ -94,7 +94,8 @@ class RunListener:
         self._train_logs.flush()
         self._validation = {f"val_{self._metric}": figures[self._metric]}
         if self._progress:
-            shown = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
+            names = dict.fromkeys(("loss", self._metric))
+            shown = ", ".join(f"{name} {figures[name]:.4f}" for name in names)
             mark = " (best so far, kept)" if is_best else ""
             self._progress.message(f"step {step}: validation {shown}{mark}")
 

@@ -44,6 +44,13 @@ def resolve_config(
             f"train.freeze_layers must be at most {preset.num_layers}, the layers of "
             f"{preset.name}. Received: {config.train.freeze_layers}."
         )
+    if choice.precision == "mixed_float16" and train.gradient_accumulation_steps > 1:
+        raise ConfigError(
+            "train.gradient_accumulation_steps must be 1 with mixed_float16: a batch "
+            "whose gradients overflow is left out, and would shift the batches of all "
+            f"later updates. Received: {train.gradient_accumulation_steps}. Set "
+            "--precision float32."
+        )
     if preset.name == "sample" and config.data.source != "sample":
         logger.warning(
             "the embedded `sample` model starts from random weights and a small "

@@ -118,6 +118,26 @@ def test_model_has_an_output_for_each_class():
     assert model.output_dropout.rate == 0.3
 
 
+def test_logits_are_float32_in_half_precision():
+    backbone = build_backbone(dtype="mixed_bfloat16")
+    model = TextClassification(("a", "b")).build_model(backbone, dropout=0.0)
+    ids = np.array([[2, 5, 6, 3]])
+    logits = model(
+        {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
+    )
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    rounded = keras.ops.cast(keras.ops.cast(logits, "bfloat16"), "float32")
+    assert not np.array_equal(logits, rounded)
+
+
+def test_roc_auc_needs_two_classes_to_validate_on():
+    TextClassification(("a", "b")).check_metric("roc_auc", np.array([0, 1]))
+    TextClassification(("a", "b", "c")).check_metric("accuracy", np.array([0]))
+    for labels, targets in ((("a", "b", "c"), [0, 1, 2]), (("a", "b"), [1, 1])):
+        with pytest.raises(ConfigError, match="roc_auc needs two classes"):
+            TextClassification(labels).check_metric("roc_auc", np.array(targets))
+
+
 def test_metric_names_are_what_metrics_has():
     task = TextClassification(("a", "b"))
     metrics = task.metrics(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))

@@ -24,7 +24,7 @@ def machine(monkeypatch):
     ("kind", "expected", "reason"),
     [
         ({"bfloat16": True}, ("mixed_bfloat16", False), "CPU has bfloat16"),
-        ({"bfloat16": False}, ("float32", False), "CPU has no bfloat16"),
+        ({"bfloat16": False}, ("float32", False), "no bfloat16 instructions"),
         ({"gpu": (9, 0)}, ("mixed_bfloat16", True), "XLA pays on a GPU"),
         ({"gpu": (7, 5)}, ("mixed_float16", True), "no bfloat16"),
         ({"gpu": (6, 1)}, ("float32", True), "not faster"),

@@ -10,7 +10,7 @@ import pytest
 
 import kbert
 from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
-from kbert.errors import RunError
+from kbert.errors import RunError, TrainingError
 from kbert.runs import open_run
 from kbert.workflows.finetune import estimate, finetune
 
@@ -134,6 +134,21 @@ def test_a_dry_run_writes_nothing(tmp_path, tiny_preset, examples):
     assert found.tokens_per_second > 0
     assert "10 steps" in found.summary()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_no_numbers_stop_the_training(
+    tmp_path, tiny_preset, examples, monkeypatch
+):
+    from kbert.workflows import finetune as workflow
+
+    monkeypatch.setattr(
+        workflow, "predict_outputs", lambda *_, **__: np.array([[np.nan, 0.0]])
+    )
+    config = config_for(tiny_preset, examples, epochs=1)
+    with pytest.raises(TrainingError, match=r"diverged: after step 2 .*learning rate"):
+        finetune(config, output=tmp_path / "run")
+    info = json.loads((tmp_path / "run" / "kbert.json").read_text("utf-8"))
+    assert info["status"] == "failed"
 
 
 def test_a_finished_run_is_left_alone(tiny_run):
