@@ -34,6 +34,13 @@ def cut(text: str, columns: int) -> str:
     return "".join(kept) + "…" if columns > 0 else ""
 
 
+def list_some(names: Sequence[str], most: int = 10, *, quoted: bool = False) -> str:
+    """Return the first names for a message, and how many more there are."""
+    listed = ", ".join(repr(name) if quoted else name for name in names[:most])
+    more = len(names) - most
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
 def align_columns(
     rows: Sequence[Sequence[str]], *, num_left: int = 1, gap: str = "  "
 ) -> list[str]:

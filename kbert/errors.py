@@ -32,11 +32,10 @@ class TrainingError(RuntimeError):
     """A training that cannot go on, such as one whose loss is no longer a number."""
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """A training that was asked to stop, and did, after the step in progress.
 
-    Like KeyboardInterrupt it is no Exception, so that no handler takes it for an
-    error.
+    What a script does at a Ctrl-C (`except KeyboardInterrupt`), it does here too.
 
     Attributes:
         signal_number: the signal that asked.

@@ -6,6 +6,7 @@ its `model/` is the best model so far, its `metrics.json` is of that model.
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -31,6 +32,12 @@ READING = tuple(
     f"data.{name}"
     for name in ("data_dir", "text", "text_pair", "label", "encoding_errors", "limit")
 )
+
+_KINDS = {
+    "finished": "a finished run",
+    "interrupted": "an interrupted run",
+    "failed": "a failed run",
+}
 
 
 @dataclass(frozen=True)
@@ -200,13 +207,43 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
     return run
 
 
-def check_output(path: Path, config: FinetuneConfig, *, needed_bytes: int = 0) -> None:
+@dataclass(frozen=True)
+class FreshName:
+    """A run folder that is chosen when it is made: the first free one of its names.
+
+    So two trainings that start together never write into one folder.
+    """
+
+    folder: Path
+    name: str
+
+    def paths(self) -> Iterator[Path]:
+        """`folder/name`, then `folder/name-2` and so on."""
+        yield self.folder / self.name
+        for number in itertools.count(2):
+            yield self.folder / f"{self.name}-{number}"
+
+    def claim(self) -> Path:
+        """Makes the first folder that is not there yet."""
+        for path in self.paths():
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True)
+                return path
+        raise AssertionError("numbers do not end")
+
+
+def check_output(
+    output: Path | FreshName, config: FinetuneConfig, *, needed_bytes: int = 0
+) -> None:
     """Checks, before slow work, that a run with this config can be written.
 
     Raises:
-        RunError: the folder holds something else, another run or a finished
-            one, cannot be written, or its disk is too full.
+        RunError: the folder holds something else, another run or one that has a
+            model, cannot be written, or its disk is too full.
     """
+    path = output
+    if isinstance(path, FreshName):
+        path = next(free for free in path.paths() if not os.path.lexists(free))
     if path.exists() and not path.is_dir():
         raise RunError(f"The output {path} is a file. Choose another --output.")
     if path.is_dir() and any(path.iterdir()):
@@ -230,28 +267,26 @@ def check_output(path: Path, config: FinetuneConfig, *, needed_bytes: int = 0) -
         )
 
 
-def create_run(path: Path, config: FinetuneConfig) -> RunFolder:
+def create_run(output: Path | FreshName, config: FinetuneConfig) -> RunFolder:
     """Makes the run folder and writes its config.
 
-    What an unfinished run with the same config left there is removed.
+    What a run with the same config and without a model left there is removed.
+
+    Raises:
+        RunError: another run has been written there since `check_output`.
     """
-    run = RunFolder(path)
-    path.mkdir(parents=True, exist_ok=True)
+    if isinstance(output, FreshName):
+        run = RunFolder(output.claim())
+    else:
+        check_output(output, config)
+        output.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(output)
     for left in (run.model_folder, run.logs_folder):
         shutil.rmtree(left, ignore_errors=True)
     for left in (run.history_file, run.metrics_file, run.task_file, run.info_file):
         left.unlink(missing_ok=True)
     write_text(run.config_file, config_to_toml(config))
     return run
-
-
-def free_run_path(folder: Path, name: str) -> Path:
-    """`folder/name`, or `folder/name-2` and so on where that exists."""
-    path, number = folder / name, 1
-    while path.exists():
-        number += 1
-        path = folder / f"{name}-{number}"
-    return path
 
 
 def _check_same_run(run: RunFolder, config: FinetuneConfig) -> None:
@@ -266,10 +301,14 @@ def _check_same_run(run: RunFolder, config: FinetuneConfig) -> None:
             f"The output {run.path} is a run with another config; it differs in "
             f"{', '.join(differing)}. Choose another --output, or delete it."
         )
-    if run.read_info().get("status") == "finished":
+    status = run.read_info().get("status", "unfinished")
+    recover_folder(run.model_folder)
+    if run.model_folder.exists() or status == "finished":
+        kind = _KINDS.get(status, "a running or killed run")
         raise RunError(
-            f"The output {run.path} is a finished run with this config. Use it "
-            f"(kbert evaluate {run.path}), choose another --output, or delete it."
+            f"The output {run.path} is {kind} with this config, and holds its best "
+            f"model. Evaluate it (kbert evaluate {run.path}), choose another --output, "
+            "or delete it."
         )
 
 

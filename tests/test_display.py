@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbert.display import align_columns, cut, display_width, printable
+from kbert.display import align_columns, cut, display_width, list_some, printable
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,10 @@ def test_columns_line_up() -> None:
     rows = [["名", "n"], ["abc", "1000"], ["d", "7"]]
     assert align_columns(rows) == ["名      n", "abc  1000", "d       7"]
     assert align_columns(rows, num_left=2, gap="|") == ["名 |n", "abc|1000", "d  |7"]
+
+
+def test_a_long_list_is_cut():
+    assert list_some(["a", "b"]) == "a, b"
+    assert list_some(["a", "b", "c"], most=2) == "a, b and 1 more"
+    assert list_some(["a", "b"], most=2, quoted=True) == "'a', 'b'"
+    assert list_some([]) == ""

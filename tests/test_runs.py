@@ -6,7 +6,7 @@ import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, TrainSettings
 from kbert.errors import ConfigError, RunError
-from kbert.runs import RunFolder, check_output, create_run, free_run_path, open_run
+from kbert.runs import FreshName, check_output, create_run, open_run
 
 CONFIG = FinetuneConfig(train=TrainSettings(epochs=2, learning_rate=1e-3))
 OTHER = FinetuneConfig(
@@ -68,6 +68,29 @@ def test_an_unfinished_run_of_the_same_config_may_start_again(tmp_path):
     assert not run.history_file.exists()
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("interrupted", "an interrupted run"),
+        ("failed", "a failed run"),
+        ("running", "a running or killed run"),
+        (None, "a running or killed run"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["model", ".model.old"])
+def test_a_run_that_has_a_model_is_not_overwritten(tmp_path, status, kind, folder):
+    run = create_run(tmp_path / "run", CONFIG)
+    if status is not None:
+        run.write_info({"status": status})
+    (run.path / folder).mkdir()  # .model.old: killed between two renames
+    (run.path / folder / "weights").touch()
+    with pytest.raises(RunError, match=f"is {kind} with this config, and holds"):
+        check_output(run.path, CONFIG)
+    with pytest.raises(RunError, match=f"kbert evaluate {run.path}"):
+        create_run(run.path, CONFIG)
+    assert (run.model_folder / "weights").exists()
+
+
 def test_a_finished_run_is_not_overwritten(tmp_path):
     run = create_run(tmp_path / "run", CONFIG)
     run.write_info({"status": "finished"})
@@ -110,8 +133,26 @@ def test_only_settings_about_reading_may_change_later(tmp_path):
             run.read_config(assignments=[key])
 
 
-def test_a_free_path_is_numbered(tmp_path):
-    for expected in ("imdb", "imdb-2", "imdb-3"):
-        path = free_run_path(tmp_path, "imdb")
-        assert path == RunFolder(tmp_path / expected).path
-        path.mkdir()
+def test_runs_that_start_together_get_a_folder_each(tmp_path):
+    name = FreshName(tmp_path / "runs", "imdb")
+    for _ in range(2):
+        check_output(name, CONFIG)  # before either has written anything
+    assert list(tmp_path.iterdir()) == []
+    made = [create_run(name, CONFIG).path for _ in range(3)]
+    expected = ("imdb", "imdb-2", "imdb-3")
+    assert made == [tmp_path / "runs" / folder for folder in expected]
+
+
+def test_the_folder_for_a_fresh_name_is_checked(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(RunError, match=r"runs is a file, so .*imdb cannot be made"):
+        check_output(FreshName(tmp_path / "runs", "imdb"), CONFIG)
+
+
+def test_an_output_is_checked_again_when_it_is_made(tmp_path):
+    check_output(tmp_path / "run", CONFIG)
+    run = create_run(tmp_path / "run", OTHER)  # another was faster
+    before = run.config_file.read_text("utf-8")
+    with pytest.raises(RunError, match="another config"):
+        create_run(run.path, CONFIG)
+    assert run.config_file.read_text("utf-8") == before

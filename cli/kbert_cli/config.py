@@ -1,12 +1,15 @@
 """`kbert config`: look at the settings before running."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbert_cli.options import load_from_options, training_options
+
+if TYPE_CHECKING:
+    from kbert.settings import FinetuneConfig
 
 
 class _ListsSettings(click.Command):
@@ -33,9 +36,14 @@ def config() -> None:
 @config.command("show", cls=_ListsSettings)
 @training_options
 def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -> None:
-    """Print the resolved settings of `kbert finetune` as TOML.
+    """Print the settings of `kbert finetune` as TOML.
 
-    Takes the options of the training commands, for example:
+    As they come out of options, --set, file and defaults. What only the preset and
+    the machine decide stays open here (`auto`, `not set`), and is listed at the end;
+    a run's config.toml holds what was decided. Takes the options of the training
+    commands, for example:
+
+    \b
     kbert config show --config my.toml --set train.epochs=1
     """
     from kbert.config import config_to_toml
@@ -43,3 +51,17 @@ def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -
 
     settings = load_from_options(FinetuneConfig, config_file, assignments, **options)
     click.echo(config_to_toml(settings, comments=True), nl=False)
+    if still_open := list(_still_open(settings)):
+        click.echo(
+            "\n# Decided when the preset and the machine are known; a run's "
+            f"config.toml holds the values:\n# {', '.join(still_open)}"
+        )
+
+
+def _still_open(config: "FinetuneConfig") -> Iterator[str]:
+    """The settings that a training decides by preset and machine."""
+    if config.data.max_length is None:
+        yield "data.max_length"
+    for name, value in config.train:
+        if value == "auto":
+            yield f"train.{name}"

@@ -46,7 +46,6 @@ def evaluate(
 
     folder = open_run(run)
     show_messages()
-    from kbert.metrics import format_evaluation
     from kbert.workflows.evaluate import evaluate as workflow
     from kbert.workflows.predictor import Predictor
 
@@ -55,4 +54,4 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
     else:
-        click.echo(format_evaluation(metrics))
+        click.echo(predictor.task.format_metrics(metrics))

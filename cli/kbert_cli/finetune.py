@@ -51,17 +51,20 @@ def finetune(
     from kbert.workflows import finetune as workflow
 
     if dry_run:
-        click.echo(workflow.estimate(config, output=output).summary(), err=True)
+        click.echo(workflow.estimate(config, output=output).summary())
         return
     run = workflow.finetune(config, output=output, progress=sys.stderr)
+    from kbert.tasks import task_from_dict
+
+    values = run.read_task()
+    task = task_from_dict(values, str(run.task_file))
+    click.echo(task.format_splits(run.read_metrics()))
+    click.echo(f"run: {run.path}")
     path = shlex.quote(str(run.path))
-    click.echo(f"run: {run.path}", err=True)
-    click.echo("Try next:", err=True)
-    is_paired = run.read_task()["is_paired"]
-    texts = "--input YOUR_FILE.csv" if is_paired else shlex.quote(_SAMPLE_TEXT)
-    click.echo(f"  kbert predict {path} {texts}", err=True)
-    click.echo(f"  kbert evaluate {path}", err=True)
+    texts = _SAMPLE_TEXT if config.data.source == "sample" else "YOUR TEXT"
+    given = "--input YOUR_FILE.csv" if values["is_paired"] else shlex.quote(texts)
+    click.echo("Try next:")
+    click.echo(f"  kbert predict {path} {given}")
+    click.echo(f"  kbert evaluate {path}")
     if config.model.preset == "sample":
-        click.echo(
-            "  kbert finetune --preset bert_base_en --data YOUR_FILE.csv", err=True
-        )
+        click.echo("  kbert finetune --preset bert_base_en --data YOUR_FILE.csv")

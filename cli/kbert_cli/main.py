@@ -58,15 +58,11 @@ def main() -> None:
         _fail(str(error), _MISTAKE)
     except TrainingError as error:
         _fail(str(error), _FAILURE)
-    except Interrupted as error:
-        click.echo(f"Interrupted: {error}", err=True)
-        sys.exit(128 + error.signal_number)
     except click.Abort as error:
         # Click has made one of a KeyboardInterrupt.
         reason = f": {error.__cause__}" if str(error.__cause__ or "") else ""
         click.echo(f"Interrupted{reason}", err=True)
-        terminated = isinstance(error.__cause__, _Terminated)
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        sys.exit(128 + _signal_behind(error.__cause__))
     except BrokenPipeError:
         # The reader of the output has gone; what is still buffered has no place.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,6 +73,12 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         mend = ". Make room and try again." if error.errno in _FULL else ""
         _fail(f"{where}{error.strerror}{mend}", _FAILURE)
+
+
+def _signal_behind(cause: BaseException | None) -> int:
+    if isinstance(cause, Interrupted):
+        return cause.signal_number
+    return signal.SIGTERM if isinstance(cause, _Terminated) else signal.SIGINT
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

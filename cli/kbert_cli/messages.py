@@ -24,7 +24,7 @@ def show_messages() -> None:
     It also imports TensorFlow, whose start-up notes about CPU instructions and
     missing GPU drivers are not for the user of a finished program.
     """
-    _import_tensorflow_quietly()
+    import_tensorflow_quietly()
     logger = logging.getLogger("kbert")
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())
@@ -33,7 +33,7 @@ def show_messages() -> None:
     logger.propagate = False
 
 
-def _import_tensorflow_quietly() -> None:
+def import_tensorflow_quietly() -> None:
     """Imports TensorFlow and finds its devices, stderr put aside meanwhile.
 
     It writes there before it can be told not to. What it wrote is shown only if
@@ -48,7 +48,7 @@ def _import_tensorflow_quietly() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-        except Exception:
+        except BaseException:
             aside.seek(0)
             os.write(original, aside.read())
             raise

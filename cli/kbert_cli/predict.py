@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -12,7 +12,25 @@ from kbert_cli.messages import show_messages
 from kbert_cli.options import precision_option, set_option
 
 
-@click.command()
+class _TakesTexts(click.Command):
+    """A command whose arguments may begin with a dash, and then look like options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = (
+                "Before texts that begin with a dash put --, as in: "
+                'kbert predict RUN -- "-5 stars"'
+            )
+            raise click.NoSuchOption(
+                error.option_name,
+                f"{error.format_message()} {hint}",
+                ctx=ctx,
+            ) from None
+
+
+@click.command(cls=_TakesTexts)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1)
 @click.option(
@@ -20,7 +38,7 @@ from kbert_cli.options import precision_option, set_option
     "input_file",
     metavar="FILE|-",
     help="A text a line (.txt, or - for standard input), or a table with the run's "
-    "columns (.csv .tsv .jsonl .parquet, also .gz).",
+    "columns (.csv .tsv .jsonl .parquet); also .gz.",
 )
 @click.option(
     "--output",
@@ -45,6 +63,9 @@ def predict(
     \b
     kbert predict runs/sample "A wonderful film." "Never again."
     kbert predict runs/sample --input reviews.txt --output answers.jsonl
+    kbert predict runs/sample -- "-5 stars" "-- never again"
+
+    Before texts that begin with a dash stands --, as in the last line.
     """
     if bool(texts) == bool(input_file):
         raise click.UsageError("Give texts, or --input FILE, and not both.")
@@ -68,16 +89,15 @@ def predict(
         texts = read_texts(source, predictor, assignments=assignments)  # type: ignore[assignment]
     answers = predictor.answers(texts)
     if output is None:
-        _write(answers, sys.stdout)
+        _write(answers, sys.stdout.buffer)
         return
-    with (
-        write_atomically(output) as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
+    with write_atomically(output) as temporary, temporary.open("wb") as file:
         _write(answers, file)
 
 
-def _write(answers: Iterable[dict[str, Any]], stream: Any) -> None:
+def _write(answers: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
     for answer in answers:
-        stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        line = json.dumps(answer, ensure_ascii=False) + "\n"
+        # UTF-8 has no lone surrogates; Python's escape for one is also JSON's.
+        stream.write(line.encode("utf-8", "backslashreplace"))
     stream.flush()

@@ -4,6 +4,8 @@ import json
 
 import click
 
+from kbert_cli.messages import import_tensorflow_quietly
+
 
 @click.command("presets")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -14,6 +16,7 @@ def presets(as_json: bool) -> None:
     it works without a network. For example:
     kbert finetune --preset bert_tiny_en_uncased
     """
+    import_tensorflow_quietly()
     from kbert.presets import list_presets
 
     infos = list_presets()

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
-from kbert.data.examples import Columns
+from kbert.data.examples import ROLES, Columns
+from kbert.display import list_some
 from kbert.errors import DataError
 
 LABEL_NAMES = (
@@ -55,8 +56,7 @@ def choose_columns(
         DataError: A named column does not exist, or there is not exactly one
             plausible choice for one that was not named.
     """
-    if requested.optional:
-        requested = _that_exist(requested, names)
+    requested = with_fallback(requested, names)
     _check_requested(where, names, requested, labelled=labelled, hint=hint)
     notes: list[str] = []
     label = requested.label if requested.label in names else None
@@ -82,6 +82,19 @@ def choose_columns(
     return columns, tuple(notes)
 
 
+def with_fallback(requested: Columns, names: Collection[str]) -> Columns:
+    """What was named; where nothing was, the fallback's column if it is there."""
+    chosen = {role: getattr(requested, role) for role in ROLES}
+    fallback = requested.fallback
+    while fallback is not None:
+        for role in ROLES:
+            name = getattr(fallback, role)
+            if not chosen[role] and name in names and name not in chosen.values():
+                chosen[role] = name
+        fallback = fallback.fallback
+    return Columns(**chosen)
+
+
 def missing_column(
     where: str, setting: str, name: str, names: Sequence[str], hint: str = ""
 ) -> DataError:
@@ -93,14 +106,6 @@ def missing_column(
         + (f" Nearest: --set data.{setting}={near[0]}." if near else "")
         + (f" {hint}" if hint else "")
     )
-
-
-def _that_exist(requested: Columns, names: Sequence[str]) -> Columns:
-    text, text_pair, label = (
-        name if name in names else None
-        for name in (requested.text, requested.text_pair, requested.label)
-    )
-    return Columns(text, text_pair, label)
 
 
 def _check_requested(
@@ -202,8 +207,6 @@ def _ambiguous(where: str, setting: str, candidates: Sequence[str]) -> DataError
     )
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def _listed(names: Sequence[str]) -> str:
     """The names for a message; of a very wide table the first ones."""
-    listed = ", ".join(n if n.strip() else f'"{n}"' for n in names[:most])
-    more = len(names) - most
-    return f"{listed} and {more} more" if more > 0 else listed
+    return list_some([n if n.strip() else f'"{n}"' for n in names], most=12)

@@ -7,15 +7,14 @@ reached at once, and a killed process leaves nothing behind.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import IO
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.data.sources import Chunk, Source
+from kbert.data.temporary import naming_temporary_folder, temporary_file
 from kbert.errors import DataError, UserError
 from kbert.tokenization import Truncation, WordPieceTokenizer, pack
 
@@ -130,13 +129,15 @@ def encode_texts(
     texts: list[str],
     text_pairs: list[str] | None = None,
 ) -> EncodedDataset:
-    """Encodes a list of texts that fits in memory.
+    """Encodes a list of texts that fits in memory; lone surrogates are no tokens.
 
     Args:
         encode: an `Encoder`, or a compiled function of it.
     """
-    pairs = () if text_pairs is None else (tf.constant(text_pairs, tf.string),)
-    encoded = encode(tf.constant(texts, tf.string), *pairs)
+    columns = [texts] if text_pairs is None else [texts, text_pairs]
+    encoded = encode(
+        *(tf.constant([_to_bytes(t) for t in column], tf.string) for column in columns)
+    )
     lengths = encoded["lengths"].numpy()
     return EncodedDataset(
         name="texts",
@@ -152,7 +153,7 @@ def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
 
     Raises:
         DataError: what the source finds wrong in its rows, or no example at all.
-        OSError: the disk for temporary files is full.
+        OSError: the disk for temporary files is full; it names the folder.
     """
     report = EncodingReport()
     label_numbers: dict[str, int] = {}
@@ -183,6 +184,17 @@ def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
     )
 
 
+def _to_bytes(text: str) -> bytes:
+    """UTF-8; of what is no Unicode, bytes that the tokenizer passes over.
+
+    Python holds bytes of a command line that are no UTF-8 as lone surrogates.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
 def _starts(lengths: np.ndarray) -> np.ndarray:
     return np.cumsum(lengths) - lengths
 
@@ -192,13 +204,15 @@ class _Column:
 
     def __init__(self, dtype: type) -> None:
         self._dtype = np.dtype(dtype)
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="kbert-")
+        self._file = temporary_file()
 
     def append(self, values: np.ndarray) -> None:
-        self._file.write(values.astype(self._dtype, copy=False).tobytes())
+        with naming_temporary_folder():
+            self._file.write(values.astype(self._dtype, copy=False).tobytes())
 
     def as_array(self) -> np.ndarray:
-        self._file.flush()
+        with naming_temporary_folder():
+            self._file.flush()
         return np.memmap(self._file, dtype=self._dtype, mode="r")
 
 

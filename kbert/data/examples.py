@@ -10,6 +10,8 @@ from kbert.errors import DataError
 
 EncodingErrors = Literal["strict", "replace", "ignore"]
 
+ROLES = ("text", "text_pair", "label")
+
 Row = tuple[str, str | None, str | None]
 """One example: text, second text, label."""
 
@@ -19,14 +21,14 @@ class Columns:
     """Names of the columns; None where not named or, once resolved, not used.
 
     Attributes:
-        optional: Whether a name that the source does not have counts as not named,
-            in place of being an error.
+        fallback: For what is not named here: columns to be read if the source has
+            them. A name here that the source does not have is an error.
     """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
-    optional: bool = False
+    fallback: "Columns | None" = None
 
 
 @dataclass(frozen=True)

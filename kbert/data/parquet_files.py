@@ -1,8 +1,10 @@
 """Tables as Parquet, read a batch of rows at a time."""
 
+import gzip
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,21 +18,26 @@ from kbert.data.examples import (
     RowSource,
     limited,
 )
+from kbert.data.temporary import naming_temporary_folder, temporary_file
 from kbert.data.values import as_label, as_text
 from kbert.errors import DataError
 
 _BATCH = 1024
+_BLOCK = 2**20  # bytes unpacked at once
 
 
 def open_parquet(path: Path, options: ReadOptions) -> RowSource:
-    """Opens a Parquet file.
+    """Opens a Parquet file; of a gzipped one, a copy in a temporary file.
+
+    Parquet is read from its end, and gzip only from its beginning.
 
     Raises:
         DataError: The file is no Parquet, has no rows, or its columns do not fit;
             while iterating, a row is faulty (rows are numbered from 1).
     """
+    content = _unpacked(path) if path.suffix.lower() == ".gz" else path
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(content) as file:
             schema, num_rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
@@ -46,18 +53,36 @@ def open_parquet(path: Path, options: ReadOptions) -> RowSource:
     return RowSource(
         name=path.name,
         columns=columns,
-        rows=lambda: _examples(path, options.encoding_errors, columns),
+        rows=lambda: _examples(path, content, options.encoding_errors, columns),
         notes=notes,
         num_examples=limited(num_rows, options.limit),
         limit=options.limit,
     )
 
 
-def _examples(path: Path, errors: EncodingErrors, columns: Columns) -> Generator[Row]:
+def _unpacked(path: Path) -> IO[bytes]:
+    file = temporary_file()
+    try:
+        with gzip.open(path) as packed:
+            while block := packed.read(_BLOCK):
+                with naming_temporary_folder():
+                    file.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} is no valid gzip file, or a damaged one: {error}. Copy or "
+            "download it again."
+        ) from error
+    return file
+
+
+def _examples(
+    path: Path, content: Path | IO[bytes], errors: EncodingErrors, columns: Columns
+) -> Generator[Row]:
     text, pair, label = columns.text, columns.text_pair, columns.label
     assert text is not None  # choose_columns always finds one
     number = 0
-    for batch in _batches(path, [c for c in (text, pair, label) if c is not None]):
+    used = [name for name in (text, pair, label) if name is not None]
+    for batch in _batches(path, content, used):
         nothing = [None] * batch.num_rows
         values = zip(
             _cells(batch.column(text)),
@@ -75,9 +100,9 @@ def _examples(path: Path, errors: EncodingErrors, columns: Columns) -> Generator
             )
 
 
-def _batches(path: Path, names: list[str]) -> Iterator[Any]:
+def _batches(path: Path, content: Path | IO[bytes], names: list[str]) -> Iterator[Any]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(content) as file:
             yield from file.iter_batches(batch_size=_BATCH, columns=names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -27,6 +27,7 @@ __all__ = [
     "Columns",
     "EncodingErrors",
     "Source",
+    "file_kind",
     "folder_splits",
     "open_source",
     "read_plain_texts",
@@ -34,7 +35,7 @@ __all__ = [
     "source_splits",
 ]
 
-_FORMATS = ".csv, .tsv, .jsonl, .ndjson, .parquet; all but .parquet also with .gz"
+_FORMATS = ".csv, .tsv, .jsonl, .ndjson, .parquet; each also with .gz"
 _SPECS = f"tfds:NAME[/CONFIG], a file ({_FORMATS}), a folder or sample"
 _SAMPLE_SPLITS = ("train", "validation")
 _ANY_COLUMNS = Columns()
@@ -113,26 +114,27 @@ def source_splits(spec: str, data_dir: str | None = None) -> tuple[str, ...]:
     return tuple(folder_splits(path)) if path.is_dir() else ()
 
 
+def file_kind(path: Path) -> str:
+    """Returns the ending that tells a file's format: `.csv` of `A.CSV.gz` too."""
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+    return path.suffix.lower()
+
+
 def _open_file(path: Path, options: ReadOptions) -> Source:
-    suffixes = [s.lower() for s in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = "".join(suffixes[-2:-1] if packed else suffixes[-1:])
+    kind = file_kind(path)
     if kind == ".csv":
         return open_csv(path, options, delimiter=",")
     if kind == ".tsv":
         return open_csv(path, options, delimiter="\t")
     if kind in (".jsonl", ".ndjson"):
         return open_json_lines(path, options)
-    if kind == ".parquet" and not packed:
+    if kind == ".parquet":
         # Only here: pyarrow takes a while to import.
         from kbert.data.parquet_files import open_parquet
 
         return open_parquet(path, options)
-    if kind == ".parquet":
-        raise DataError(
-            f"{path}: Parquet is compressed already and not read through gzip. "
-            f"Unpack it: gunzip {path}"
-        )
+    packed = path.suffix.lower() == ".gz"
     ending = "".join(path.suffixes[-2:] if packed else path.suffixes[-1:])
     raise DataError(
         f"{path}: the ending of a data file tells its format. Supported: {_FORMATS}. "

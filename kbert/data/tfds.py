@@ -1,12 +1,13 @@
 """Data sets as tensorflow-datasets prepares them; a prepared one needs no network."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kbert.data.columns import choose_columns
+from kbert.data.columns import choose_columns, with_fallback
 from kbert.data.examples import (
     Columns,
     EncodingErrors,
@@ -201,7 +202,8 @@ def _class_names(feature: Any) -> tuple[str, ...] | None:
 
 def _with_class_label(features: dict[str, Any], columns: Columns) -> Columns:
     """Names the label where the data set's author did, by a single ClassLabel."""
+    columns = with_fallback(columns, features)
     classes = [n for n, f in features.items() if _class_names(f) is not None]
     if columns.label is not None or len(classes) != 1:
         return columns
-    return Columns(columns.text, columns.text_pair, classes[0])
+    return replace(columns, label=classes[0])

@@ -10,7 +10,9 @@ from kbert.config import FinetuneConfig, load_config
 from kbert.runs import RunFolder, open_run
 from kbert.workflows import evaluate as evaluation
 from kbert.workflows import finetune as finetuning
-from kbert.workflows.predictor import Predictor, Text
+from kbert.workflows.predictor import Predictor, Text, check_precision
+
+PathLike = str | os.PathLike[str]
 
 
 class Run:
@@ -18,14 +20,16 @@ class Run:
 
     Attributes:
         path: the run folder.
+        precision: float32, mixed_bfloat16 or mixed_float16: what it computes in.
 
     Example:
         run = kbert.load("runs/imdb_reviews-bert_base_en")
         run.predict(["A wonderful film."])[0]["label"]
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, *, precision: str = "float32") -> None:
         self.path = folder.path
+        self.precision = precision
         self._folder = folder
 
     def __repr__(self) -> str:
@@ -49,7 +53,7 @@ class Run:
     @cached_property
     def predictor(self) -> Predictor:
         """The loaded model; loaded once, at the first use."""
-        return Predictor(self._folder)
+        return Predictor(self._folder, precision=self.precision)
 
     def predict(self, texts: Iterable[Text]) -> list[dict[str, Any]]:
         """Answers texts in order: `label`, `score`, `probabilities`.
@@ -58,7 +62,7 @@ class Run:
             texts: strings, or pairs of strings for a pair task.
 
         Raises:
-            TypeError: a single string instead of several.
+            TypeError: a single string instead of several, or what is no text.
         """
         if isinstance(texts, str):
             raise TypeError("`texts` must be several texts: predict(['...']).")
@@ -66,7 +70,7 @@ class Run:
 
     def evaluate(
         self,
-        data: str | None = None,
+        data: PathLike | None = None,
         *,
         split: str | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -80,16 +84,19 @@ class Run:
             settings: `{"data.text": "review"}`, over the run's own settings.
         """
         return evaluation.evaluate(
-            self.predictor, data=data, split=split, settings=settings
+            self.predictor,
+            data=_plain(data),
+            split=split,
+            settings={key: _plain(value) for key, value in (settings or {}).items()},
         )
 
 
 def finetune(
-    preset: str | None = None,
-    data: str | None = None,
+    preset: PathLike | None = None,
+    data: PathLike | None = None,
     *,
-    output: str | os.PathLike[str] | None = None,
-    config: str | os.PathLike[str] | None = None,
+    output: PathLike | None = None,
+    config: PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: TextIO | None = None,
     epochs: int | None = None,
@@ -107,7 +114,8 @@ def finetune(
         output: the run folder; a free one under `runs/` by default.
         config: a TOML file.
         settings: any other setting, `{"train.schedule": "cosine"}`.
-        progress: where to show the progress line, such as `sys.stderr`.
+        progress: where to show the progress line, such as `sys.stderr`; nowhere by
+            default. Notes and warnings go to the logger "kbert".
         epochs: passes over the training data.
         batch_size: examples a batch.
         learning_rate: the peak rate.
@@ -128,11 +136,12 @@ def finetune(
         "train.precision": precision,
         "train.seed": seed,
     }
+    given = {key: value for key, value in short.items() if value is not None}
+    options = {**(settings or {}), **given}
     loaded = load_config(
         FinetuneConfig,
         file=None if config is None else Path(config),
-        options=dict(settings or {})
-        | {key: value for key, value in short.items() if value is not None},
+        options={key: _plain(value) for key, value in options.items()},
     )
     folder = finetuning.finetune(
         loaded, output=None if output is None else Path(output), progress=progress
@@ -140,10 +149,20 @@ def finetune(
     return Run(folder)
 
 
-def load(path: str | os.PathLike[str]) -> Run:
+def load(path: PathLike, *, precision: str = "float32") -> Run:
     """A run by its folder.
+
+    Args:
+        path: the folder that `kbert finetune` printed.
+        precision: float32, mixed_bfloat16 or mixed_float16.
 
     Raises:
         kbert.errors.RunError: there is no run with a model at `path`.
+        kbert.errors.ConfigError: there is no such precision.
     """
-    return Run(open_run(path))
+    return Run(open_run(path), precision=check_precision(precision))
+
+
+def _plain(value: Any) -> Any:
+    """A path as the text that a setting takes."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,7 +1,8 @@
 """From `[data]` settings to encoded training, validation and test examples."""
 
 import logging
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbert.config import DataSettings
@@ -44,16 +45,48 @@ def open_sources(data: DataSettings) -> Sources:
     """
     own = source_splits(data.source, data.data_dir)
     train = open_split(data, data.train_split if own else None)
-    validation = data.validation or ("validation" if "validation" in own else None)
     sources = Sources(
         train=train,
-        validation=_open_other(data, train, validation, "validation"),
+        validation=_open_other(data, train, validation_name(data), "validation"),
         test=_open_other(data, train, data.test, "test"),
     )
     for source in filter(None, (sources.train, sources.validation, sources.test)):
         for note in source.notes:
             logger.info("%s: %s", source.name, note)
     return sources
+
+
+def validation_name(data: DataSettings) -> str | None:
+    """What is read for validation; None where a share of the training data is."""
+    own = source_splits(data.source, data.data_dir)
+    return data.validation or ("validation" if "validation" in own else None)
+
+
+def with_absolute_paths(data: DataSettings) -> DataSettings:
+    """The settings with the files and folders that exist named from the root.
+
+    So a run can be evaluated from anywhere.
+    """
+
+    def absolute(name: str | None) -> str | None:
+        if name is None or name == "sample" or name.startswith("tfds:"):
+            return name
+        path = os.path.expanduser(name)
+        return os.path.abspath(path) if os.path.exists(path) else name
+
+    def is_split(name: str | None) -> bool:
+        own = source_splits(data.source, data.data_dir)
+        return (name or "").partition("[")[0] in own
+
+    others = {"validation": data.validation, "test": data.test}
+    files = {
+        role: absolute(name)
+        for role, name in others.items()
+        # A split's name goes before a file's; whether it is one may take a download.
+        if absolute(name) != name and not is_split(name)
+    }
+    source, data_dir = absolute(data.source), absolute(data.data_dir)
+    return data.model_copy(update={"source": source, "data_dir": data_dir, **files})
 
 
 def open_split(
@@ -68,7 +101,7 @@ def open_split(
     return open_source(
         source or data.source,
         split=split,
-        columns=columns or Columns(data.text, data.text_pair, data.label),
+        columns=columns or _named_columns(data),
         data_dir=data.data_dir,
         encoding_errors=data.encoding_errors,
         limit=data.limit,
@@ -76,16 +109,25 @@ def open_split(
     )
 
 
-def columns_like(trained: Columns, data: DataSettings) -> Columns:
-    """The columns to read for a run: as set, else those it was trained with.
+def columns_like(
+    asked: DataSettings, configured: DataSettings, trained: Columns
+) -> Columns:
+    """The columns to read for a run, each role by itself.
 
     Args:
-        trained: the columns of the training data; where the data at hand have no
-            such column, it is guessed.
-        data: the settings.
+        asked: what the command at hand names must be there.
+        configured: the run's settings; their columns are read where they are there.
+        trained: the columns of the training data, likewise. What is in none of the
+            three is guessed.
     """
-    named = Columns(data.text, data.text_pair, data.label)
-    return trained if named == Columns() else named
+    return replace(
+        _named_columns(asked),
+        fallback=replace(_named_columns(configured), fallback=trained),
+    )
+
+
+def _named_columns(data: DataSettings) -> Columns:
+    return Columns(data.text, data.text_pair, data.label)
 
 
 def _open_other(

@@ -4,19 +4,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbert.config import DataSettings, FinetuneConfig
+import numpy as np
+
+from kbert.config import DataSettings, FinetuneConfig, load_config
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import source_splits
+from kbert.errors import ConfigError, DataError
+from kbert.runs import RunFolder
 from kbert.workflows.datasets import (
     columns_like,
     encode_split,
     hold_out,
     open_sources,
     open_split,
+    validation_name,
 )
 from kbert.workflows.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+# What may be set for the run's own data: where they lie, and how much is enough.
+_FOR_OWN_DATA = {"data_dir", "limit"}
 
 
 def evaluate(
@@ -34,36 +42,73 @@ def evaluate(
         data: what to read; None for the run's own: its test data where it names
             any, else its validation part.
         split: a split of `data`; None for the first of test, validation, train.
-        assignments: `data.NAME=VALUE`, over the settings the run was trained with.
+        assignments: `data.NAME=VALUE`, over the settings the run was trained with;
+            for the run's own data only `data.data_dir` and `data.limit`.
         settings: the same as a mapping.
 
     Returns:
         The task's metrics by name.
 
     Raises:
-        UserError: the data cannot be read, or have a label that training never saw.
+        UserError: the data cannot be read, have a label that training never saw, or
+            are no longer those that the run's held-out share was taken from.
     """
     config = predictor.run.read_config(
         data=data, assignments=assignments, settings=settings
     )
+    asked = load_config(FinetuneConfig, assignments=assignments, options=settings).data
     if data is None and split is None:
-        dataset = _own_dataset(predictor, config)
+        dataset = _own_dataset(predictor, asked)
     else:
         chosen = split or _first_split(config.data)
-        columns = columns_like(predictor.columns, config.data)
+        columns = columns_like(asked, config.data, predictor.columns)
         source = open_split(config.data, chosen, columns=columns)
         dataset = encode_split(source, predictor.encoder)
     logger.info("evaluating on %s: %s examples", dataset.name, f"{len(dataset):,}")
     return predictor.evaluate(dataset)
 
 
-def _own_dataset(predictor: Predictor, config: FinetuneConfig) -> EncodedDataset:
-    """The run's test data, or else exactly what it was validated on."""
-    sources = open_sources(config.data)
-    if chosen := sources.test or sources.validation:
+def _own_dataset(predictor: Predictor, asked: DataSettings) -> EncodedDataset:
+    """The run's test data, or else exactly what it was validated on.
+
+    Args:
+        asked: of its settings, `data_dir` and `limit` have an effect.
+    """
+    config = predictor.run.read_config()
+    for name in sorted(asked.model_fields_set - _FOR_OWN_DATA):
+        raise ConfigError(
+            f"data.{name} has no effect here: without --data a run is evaluated on its "
+            "own data, read as it was in training. To read them otherwise give --data "
+            f"(the training data are {config.data.source})."
+        )
+    given = asked.model_dump(include={"data_dir"}, exclude_none=True)
+    own = config.data.model_copy(update=given)
+    if own.test or validation_name(own):
+        limit = asked.limit or own.limit
+        sources = open_sources(own.model_copy(update={"limit": limit}))
+        chosen = sources.test or sources.validation
+        assert chosen is not None, "one of them is named"
         return encode_split(chosen, predictor.encoder)
-    train = encode_split(sources.train, predictor.encoder)
-    return hold_out(train, config.data.validation_share, config.train.seed)[1]
+    train = encode_split(open_sources(own).train, predictor.encoder)
+    _check_unchanged(train, predictor.run)
+    held_out = hold_out(train, own.validation_share, config.train.seed)[1]
+    # After the split: the first examples of the file are mostly training examples.
+    first = np.arange(min(len(held_out), asked.limit or len(held_out)))
+    return held_out.select(first, held_out.name)
+
+
+def _check_unchanged(dataset: EncodedDataset, run: RunFolder) -> None:
+    """Checks that the training data are as they were, where the run tells."""
+    try:
+        before = run.read_info()["data"]["train"]["source"]["fingerprint"]
+    except (KeyError, TypeError):
+        return
+    if dataset.report.fingerprint != before:
+        raise DataError(
+            f"{dataset.name} is not as it was when {run.path} was trained, so that the "
+            "part held out for validation is not the same: training examples would be "
+            "among it. Give other data with --data."
+        )
 
 
 def _first_split(data: DataSettings) -> str | None:

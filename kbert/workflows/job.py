@@ -1,7 +1,9 @@
 """What precedes the model: all checks, the cheap ones first, then the data."""
 
 import logging
+import os
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,19 @@ from kbert.data.batching import Batching, padding_share
 from kbert.data.encoded import Encoder
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
-from kbert.runs import check_output, free_run_path
+from kbert.runs import FreshName, check_output
 from kbert.tasks import Task, TextClassification
 from kbert.training.loop import Plan, TrainingData
 from kbert.training.precision import Choice, choose
 from kbert.workflows.building import Trainee, build_trainee
-from kbert.workflows.datasets import Datasets, Sources, encode_datasets, open_sources
-from kbert.workflows.idle import idle_settings
+from kbert.workflows.datasets import (
+    Datasets,
+    Sources,
+    encode_datasets,
+    open_sources,
+    with_absolute_paths,
+)
+from kbert.workflows.idle import idle_settings, idle_steps
 from kbert.workflows.predictor import build_encoder
 from kbert.workflows.resolving import resolve_config
 
@@ -27,9 +35,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A fine-tuning whose checks have passed and whose data are read."""
+    """A fine-tuning whose checks have passed and whose data are read.
 
-    path: Path
+    Attributes:
+        path: where the run will be made.
+        config: the settings as the run keeps them: resolved, and with local files and
+            folders named from the root.
+    """
+
+    path: Path | FreshName
     config: FinetuneConfig
     preset: Preset
     choice: Choice
@@ -39,7 +53,7 @@ class Job:
     task: Task
     data: TrainingData
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """How long to train and when to evaluate."""
         settings = self.config.train
@@ -107,8 +121,10 @@ def prepare(config: FinetuneConfig, output: Path | None) -> Job:
     )
     choice = choose(config.train.precision, config.train.jit_compile)
     config = resolve_config(config, preset, choice, task_class)
-    path = output or free_run_path(Path("runs"), _default_name(config))
-    check_output(path, config, needed_bytes=_run_bytes(preset))
+    kept = _with_absolute_paths(config, preset)
+    path = output or FreshName(Path("runs"), _default_name(kept))
+    check_output(path, kept, needed_bytes=_run_bytes(preset))
+    # Read under the names that were given: messages repeat them.
     sources = open_sources(config.data)
     for sentence in idle_settings(config, sources):
         logger.warning("%s", sentence)
@@ -120,10 +136,25 @@ def prepare(config: FinetuneConfig, output: Path | None) -> Job:
     )
     datasets = encode_datasets(sources, encoder, config.data, config.train.seed)
     task = task_class.learn(datasets.train, sources.train.label_names)
+    task.check_metric(config.train.best_metric, task.targets(datasets.validation))
     for dataset in datasets.by_split().values():
         task.targets(dataset)  # A label that training never saw ends it here.
     data = _training_data(config, datasets, task, encoder)
-    return Job(path, config, preset, choice, sources, encoder, datasets, task, data)
+    job = Job(path, kept, preset, choice, sources, encoder, datasets, task, data)
+    for sentence in idle_steps(config.train, job.plan, data.steps_per_epoch):
+        logger.warning("%s", sentence)
+    return job
+
+
+def _with_absolute_paths(config: FinetuneConfig, preset: Preset) -> FinetuneConfig:
+    """The config for the run's folder: it shall work from anywhere."""
+    folder = os.path.abspath(os.path.expanduser(preset.name))
+    # A run's preset is the folder `model` in it.
+    is_local = os.path.abspath(preset.folder) in (folder, os.path.join(folder, "model"))
+    model = config.model.model_copy(update={"preset": folder} if is_local else {})
+    return config.model_copy(
+        update={"model": model, "data": with_absolute_paths(config.data)}
+    )
 
 
 def _training_data(

@@ -5,7 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from kbert.data.sources import Source, open_source, read_plain_texts
+from kbert.config import FinetuneConfig, load_config
+from kbert.data.sources import Source, file_kind, open_source, read_plain_texts
 from kbert.errors import DataError
 from kbert.workflows.datasets import columns_like
 from kbert.workflows.predictor import Predictor, Text
@@ -22,14 +23,15 @@ def read_texts(
 
     Args:
         source: a stream or a `.txt` file with a text a line, or a table (.csv .tsv
-            .jsonl .parquet) with the columns that the run was trained with.
+            .jsonl .parquet) with the columns that the run was trained with; files
+            also with `.gz`.
         predictor: the loaded run.
         assignments: `data.NAME=VALUE`, over the settings the run was trained with.
 
     Raises:
         UserError: the file cannot be read; for a pair task, it has no pairs.
     """
-    is_plain = not isinstance(source, Path) or source.suffix in _PLAIN
+    is_plain = not isinstance(source, Path) or file_kind(source) in _PLAIN
     config = predictor.run.read_config(
         data=str(source),
         assignments=assignments,
@@ -43,9 +45,10 @@ def read_texts(
                 "table: --input FILE.csv (or .tsv, .jsonl, .parquet)."
             )
         return islice(read_plain_texts(source, errors), config.data.limit)
+    asked = load_config(FinetuneConfig, assignments=assignments).data
     table = open_source(
         str(source),
-        columns=columns_like(predictor.columns, config.data),
+        columns=columns_like(asked, config.data, predictor.columns),
         encoding_errors=errors,
         limit=config.data.limit,
         labelled=False,

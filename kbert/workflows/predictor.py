@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from kbert.data.batching import Batching
 from kbert.data.encoded import EncodedDataset, Encoder, encode_texts
+from kbert.data.examples import ROLES
 from kbert.data.sources import Columns
-from kbert.errors import RunError
+from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.runs import RunFolder, open_run
 from kbert.tasks import Task, task_from_dict
@@ -27,6 +28,8 @@ from kbert.training.prediction import predict_outputs
 _TOKENS_PER_BATCH = 4096
 # Texts are sorted by length within windows: memory stays constant.
 _WINDOW = 2048
+
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 Text = str | tuple[str, str]
 
@@ -43,14 +46,29 @@ def build_encoder(
     return Encoder(tokenizer, max_length, truncation)
 
 
+def check_precision(name: str) -> str:
+    """Returns the name of a precision that a run can be applied in.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if name not in _PRECISIONS:
+        raise ConfigError(
+            f"precision must be one of {', '.join(_PRECISIONS)}. Received: {name}."
+        )
+    return name
+
+
 class Predictor:
     """A loaded run.
 
     Args:
         run: a run folder, or its path.
-        precision: a Keras dtype policy; float32 is what is exported.
+        precision: float32, mixed_bfloat16 or mixed_float16; the first is what is
+            exported.
 
     Raises:
+        ConfigError: there is no such precision.
         RunError: the run is no run, or damaged.
         PresetError: its model cannot be loaded.
     """
@@ -58,16 +76,19 @@ class Predictor:
     def __init__(
         self, run: RunFolder | str | os.PathLike[str], *, precision: str = "float32"
     ) -> None:
+        check_precision(precision)
         self.run = run if isinstance(run, RunFolder) else open_run(run)
         values = self.run.read_task()
         try:
             self.task: Task = task_from_dict(values, str(self.run.task_file))
             max_length, self.is_paired = values["max_length"], values["is_paired"]
-            self.columns = Columns(**values["columns"], optional=True)
+            columns = values["columns"]
+            self.columns = Columns(*(columns[role] for role in ROLES))
             truncation = values["truncation"]
         except KeyError as error:
             raise RunError(f"{self.run.task_file} is damaged: no {error}.") from None
-        preset = resolve_preset(str(self.run.path))
+        # From the root: a folder `sample` is not the preset of that name.
+        preset = resolve_preset(os.path.abspath(self.run.path))
         self.encoder = build_encoder(
             preset, max_length=max_length, truncation=truncation
         )
@@ -99,18 +120,26 @@ class Predictor:
 
         Raises:
             RunError: pairs for a run of single texts, or the other way round.
+            TypeError: neither a text nor a pair of texts.
         """
         remaining = iter(texts)
+        start = 0
         while window := list(islice(remaining, _WINDOW)):
-            texts_of = self._take_apart(window)
+            texts_of = self._take_apart(window, start)
+            start += len(window)
             dataset = encode_texts(self._encode, *texts_of.values())
             answers = self.task.answers(self.predict(dataset))
             for *given, answer in zip(*texts_of.values(), answers, strict=True):
                 yield dict(zip(texts_of, given, strict=True)) | answer
 
-    def _take_apart(self, window: list[Text]) -> dict[str, list[str]]:
-        """The window by column: `text`, and for a pair task `text_pair`."""
-        for text in window:
+    def _take_apart(self, window: list[Text], start: int) -> dict[str, list[str]]:
+        """The window by column: `text`, and for a pair task `text_pair`.
+
+        Args:
+            start: the number of the window's first text.
+        """
+        for number, text in enumerate(window, start):
+            _check_text(text, number)
             if isinstance(text, str) == self.is_paired:
                 wants = "pairs of texts" if self.is_paired else "single texts"
                 raise RunError(
@@ -122,3 +151,14 @@ class Predictor:
             return {"text": [text for text in window if isinstance(text, str)]}
         firsts, seconds = zip(*window, strict=True)
         return {"text": list(firsts), "text_pair": list(seconds)}
+
+
+def _check_text(text: object, number: int) -> None:
+    parts = text if isinstance(text, tuple | list) and len(text) == 2 else [text]
+    for part in parts:
+        if not isinstance(part, str):
+            raise TypeError(
+                "Each text must be a string, or a pair of strings for a run trained "
+                f"on pairs. Received: texts[{number}] = {text!r:.80} "
+                f"({type(part).__name__})."
+            )

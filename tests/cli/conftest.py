@@ -12,6 +12,16 @@ import pytest
 from kbert_cli.main import main
 from tests.preset_folders import write_keras_hub_preset
 
+GOOD = ["a b c,yes", "d e f,no", "g h,yes", "i j,no", "b c,yes", "e,no"] * 3
+
+
+def write_csv(name: str = "good.csv", rows: list[str] | None = None) -> Path:
+    """A small data set in the working directory, `GOOD` by default."""
+    path = Path(name)
+    lines = ["text,label", *(GOOD if rows is None else rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -70,3 +80,31 @@ def kbert(
 def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of 2 layers x 8 with 16 positions that knows the letters a to j."""
     return write_keras_hub_preset(tmp_path_factory.mktemp("presets") / "tiny")
+
+
+@pytest.fixture
+def finetune(kbert: Kbert, tiny_preset: Path) -> Kbert:
+    """`kbert finetune` with the tiny preset, two steps, into `run`."""
+
+    def run(*arguments: object) -> Outcome:
+        preset = () if "--preset" in arguments else ("--preset", tiny_preset)
+        data = () if "--data" in arguments else ("--data", write_csv())
+        short = ("--output", "run", "--set", "train.max_steps=2")
+        return kbert("finetune", *short, *preset, *data, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path) -> Path:
+    """A finished run on `GOOD`."""
+    import kbert
+
+    folder = tmp_path_factory.mktemp("trained")
+    data = folder / "good.csv"
+    data.write_text("\n".join(["text,label", *GOOD]), encoding="utf-8")
+    settings = {"train.max_steps": 2, "data.max_length": 16}
+    kbert.finetune(
+        str(tiny_preset), str(data), output=folder / "run", settings=settings
+    )
+    return folder / "run"

@@ -9,9 +9,9 @@ import gzip
 import io
 import json
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,31 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kbert.vocabulary import SPECIAL_TOKENS
-from tests.cli.conftest import Kbert, Outcome
+from tests.cli.conftest import GOOD, Kbert, write_csv
 from tests.preset_folders import edit_json
-
-GOOD = ["a b c,yes", "d e f,no", "g h,yes", "i j,no", "b c,yes", "e,no"] * 3
-
-
-def write_csv(name: str = "good.csv", rows: list[str] | None = None) -> Path:
-    """A small data set in the working directory, `GOOD` by default."""
-    path = Path(name)
-    lines = ["text,label", *(GOOD if rows is None else rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def finetune(kbert: Kbert, tiny_preset: Path) -> Kbert:
-    """`kbert finetune` with the tiny preset, two steps, into `run`."""
-
-    def run(*arguments: object) -> Outcome:
-        preset = () if "--preset" in arguments else ("--preset", tiny_preset)
-        data = () if "--data" in arguments else ("--data", write_csv())
-        short = ("--output", "run", "--set", "train.max_steps=2")
-        return kbert("finetune", *short, *preset, *data, *arguments)
-
-    return run
 
 
 @pytest.fixture
@@ -62,21 +39,6 @@ def refused(finetune: Kbert) -> Callable[..., str]:
         return message
 
     return run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path) -> Path:
-    """A finished run on `GOOD`."""
-    import kbert
-
-    folder = tmp_path_factory.mktemp("trained")
-    data = folder / "good.csv"
-    data.write_text("\n".join(["text,label", *GOOD]), encoding="utf-8")
-    settings = {"train.max_steps": 2, "data.max_length": 16}
-    kbert.finetune(
-        str(tiny_preset), str(data), output=folder / "run", settings=settings
-    )
-    return folder / "run"
 
 
 class TestFiles:
@@ -406,6 +368,20 @@ class TestOutputs:
         assert "0 MB free" in message
         assert "Make room, or choose another --output" in message
 
+    def test_a_full_disk_for_temporary_files(
+        self, finetune: Kbert, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "kbert.data.encoded.temporary_file", lambda: open("/dev/full", "w+b")
+        )
+        outcome = finetune()
+        assert outcome.code == 1
+        assert outcome.message.startswith(
+            f"{tempfile.gettempdir()}: No space left on device"
+        )
+        assert "set TMPDIR" in outcome.message
+        assert not Path("run").exists()
+
     def test_a_disk_that_fills_up_while_the_model_is_written(
         self, finetune: Kbert, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -437,7 +413,7 @@ class TestTraining:
         )
         outcome = finetune()
         assert outcome.code == 1
-        assert "The loss at step 1 is nan" in outcome.message
+        assert "the loss at step 1 is nan" in outcome.message
         assert "--learning-rate" in outcome.message
         assert json.loads(Path("run/kbert.json").read_text())["status"] == "failed"
 
@@ -579,59 +555,13 @@ class TestPairs:
         Path("pairs.csv").write_text("premise,hypothesis,label\n" + rows)
         outcome = finetune("--data", "pairs.csv")
         assert outcome.code == 0
-        assert "kbert predict run --input YOUR_FILE.csv" in outcome.err
+        assert "kbert predict run --input YOUR_FILE.csv" in outcome.out
         for arguments in (["a"], ["--input", write_csv()], ["--input", "-"]):
             outcome = kbert("predict", "run", *arguments)
             assert outcome.code == 2
             assert "--input FILE.csv" in outcome.message or (
                 "--set data.text_pair=NAME" in outcome.message
             )
-
-
-class TestInterrupts:
-    """In this process; a signal between commands is tried by hand."""
-
-    @pytest.mark.parametrize(
-        "place",
-        [
-            "kbert.workflows.job.encode_datasets",
-            "kbert.workflows.job.build_trainee",
-        ],
-    )
-    def test_before_training_nothing_is_written(
-        self, finetune: Kbert, monkeypatch: pytest.MonkeyPatch, place: str
-    ) -> None:
-        outcome = _interrupted(finetune, monkeypatch, place, signal.SIGINT)
-        assert outcome.code == 130
-        assert not Path("run").exists()
-
-    def test_in_the_final_evaluation_the_model_is_kept(
-        self, finetune: Kbert, kbert: Kbert, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        place = "kbert.workflows.finetune.plot_curves"
-        outcome = _interrupted(finetune, monkeypatch, place, signal.SIGINT)
-        assert outcome.code == 130
-        assert "run" in outcome.err.splitlines()[-1]
-        assert json.loads(Path("run/kbert.json").read_text())["status"] == (
-            "interrupted"
-        )
-        monkeypatch.undo()
-
-
-def _interrupted(
-    command: Kbert, monkeypatch: pytest.MonkeyPatch, place: str, number: int
-) -> Outcome:
-    """Runs a command that receives a signal as it reaches a function."""
-
-    def receive(*arguments: object, **options: object) -> None:
-        signal.raise_signal(number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(place, receive)
-        outcome = command()
-    assert "Traceback" not in outcome.err
-    assert "Interrupted" in outcome.err.splitlines()[-1]
-    return outcome
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

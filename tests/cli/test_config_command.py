@@ -101,3 +101,16 @@ def test_the_command_line_starts_without_pydantic_and_keras() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_what_is_decided_later_is_listed() -> None:
+    lines = show().stdout.splitlines()
+    assert lines[-1] == (
+        "# data.max_length, train.epochs, train.learning_rate, train.precision, "
+        "train.jit_compile, train.best_metric"
+    )
+    given = ("--max-length", "8", "--epochs", "1", "--learning-rate", "1e-3")
+    given += ("--precision", "float32", "--set", "train.best_metric=loss")
+    assert show(*given).stdout.splitlines()[-1] == "# train.jit_compile"
+    closed = show(*given, "--set", "train.jit_compile=false").stdout
+    assert "Decided when" not in closed

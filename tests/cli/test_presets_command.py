@@ -1,6 +1,8 @@
 """`kbert presets`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,13 @@ def test_json_is_the_list() -> None:
     result = CliRunner().invoke(presets, ["--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == [info._asdict() for info in list_presets()]
+
+
+def test_nothing_but_the_table_is_shown() -> None:
+    """TensorFlow writes past Python's stderr, so this takes a process."""
+    command = "from kbert_cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "presets"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("preset ")

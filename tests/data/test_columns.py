@@ -112,3 +112,28 @@ def test_without_labels_the_label_is_left_out():
     assert choose("words stars label", labelled=False, label="label", text="words")[
         0
     ] == Columns("words")
+
+
+@pytest.mark.parametrize(
+    ("names", "requested", "expected"),
+    [
+        # Where a guess would fail, or choose another.
+        ("text review label stars", {}, Columns("review", None, "stars")),
+        ("text review label stars", {"text": "text"}, Columns("text", None, "stars")),
+        ("text review stars", {"label": "text"}, Columns("review", None, "text")),
+        # A name that is taken, or not there, is no fallback.
+        ("review text stars", {"label": "review"}, Columns("text", None, "review")),
+        ("body label", {}, Columns("body", None, "label")),
+        # The fallback's own.
+        ("old text label", {}, Columns("old", None, "label")),
+    ],
+)
+def test_a_fallback_is_taken_role_by_role(names, requested, expected):
+    before = Columns("old", None, "past")
+    fallback = Columns("review", None, "stars", fallback=before)
+    assert choose(names, **requested, fallback=fallback)[0] == expected
+
+
+def test_a_column_that_is_named_has_no_fallback():
+    with pytest.raises(DataError, match='no column "txt"'):
+        choose("review label", text="txt", fallback=Columns("review", None, "label"))

@@ -1,5 +1,7 @@
 """Reading and encoding a source: the right ids, counts and labels, in order."""
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -138,3 +140,26 @@ def test_selecting_examples():
     assert words_of(chosen, 0) == ["[CLS]", "a", "[SEP]"]
     assert words_of(chosen, 1) == ["[CLS]", "bad", "film", "[SEP]"]
     assert [chosen.label_names[i] for i in chosen.label_ids] == ["x", "y"]
+
+
+def test_a_full_disk_for_temporary_files_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "kbert.data.encoded.temporary_file", lambda: open("/dev/full", "w+b")
+    )
+    source = ListSource([Chunk(["good"], None, ["x"])])
+    with pytest.raises(OSError, match="TMPDIR") as caught:
+        encode_source(source, encoder())
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == tempfile.gettempdir()
+
+
+@pytest.mark.parametrize("text", ["good\ud800", "\udcff good", "\ud800\udcffgood"])
+def test_lone_surrogates_are_no_tokens(text):
+    assert words_of(encode_texts(encoder(), [text]), 0) == ["[CLS]", "good", "[SEP]"]
+
+
+def test_bytes_of_a_command_line_are_read_as_they_were():
+    # A character whose bytes were taken apart is whole again.
+    text = "good" + "。".encode().decode("ascii", "surrogateescape")
+    expected = encode_texts(encoder(), ["good。"]).token_ids
+    np.testing.assert_array_equal(encode_texts(encoder(), [text]).token_ids, expected)

@@ -1,3 +1,5 @@
+import gzip
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -99,7 +101,24 @@ def test_no_rows_and_no_parquet(opened, tmp_path):
 
 
 def test_gzipped_parquet(tmp_path):
-    path = tmp_path / "data.parquet.gz"
-    path.write_bytes(b"x")
-    with pytest.raises(DataError, match="Parquet is compressed already"):
-        open_source(str(path))
+    texts = [f"text {i}" for i in range(2500)]
+    table = pa.table({"text": texts, "label": [i % 3 for i in range(2500)]})
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content, row_group_size=1000)
+    packed = gzip.compress(content.getvalue())
+    path = tmp_path / "data.PARQUET.gz"
+    path.write_bytes(packed)
+    source = open_source(str(path))
+    expected = [(text, str(i % 3)) for i, text in enumerate(texts)]
+    assert texts_and_labels(source) == expected
+    first, second = source.chunks(1000), source.chunks(700)  # one amid the other
+    assert next(first).texts == texts[:1000]
+    assert next(second).texts == texts[:700]
+    assert next(first).texts == texts[1000:2000]
+    assert next(second).texts == texts[700:1400]
+    assert source.num_examples == 2500
+
+    for content in (b"x", packed[:-12], b""):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"data\.PARQUET\.gz is no "):
+            open_source(str(path))

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from kbert.config import FinetuneConfig, load_config
+from kbert.config import FinetuneConfig, TrainSettings, load_config
+from kbert.training.loop import Plan
 from kbert.workflows.datasets import open_sources
-from kbert.workflows.idle import idle_settings
+from kbert.workflows.idle import idle_settings, idle_steps
 
 
 def idle(**options: Any) -> list[str]:
@@ -65,3 +66,36 @@ def test_a_folder_has_no_columns(tmp_path) -> None:
     assert found == [
         f"data.label = stars has no effect: {tmp_path} has no columns to choose from."
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentences"),
+    [
+        ({}, []),
+        ({"max_steps": 19, "eval_steps": 18, "warmup_steps": 18, "patience": 1}, [
+            "train.patience = 1 has no effect: there are only 2 evaluations.",
+        ]),
+        ({"eval_steps": 5, "patience": 2}, []),
+        ({"max_steps": 20}, [
+            "train.max_steps = 20 has no effect: 2 epochs are 20 steps.",
+        ]),
+        ({"max_steps": 8, "eval_steps": 8, "warmup_steps": 8}, [
+            "train.eval_steps = 8 has no effect: the training has 8 steps, and is "
+            "evaluated at its end in any case.",
+            "train.warmup_steps = 8: the training has 8 steps, so that the learning "
+            "rate only rises.",
+        ]),
+        ({"patience": 3}, [
+            "train.patience = 3 has no effect: there are only 2 evaluations.",
+        ]),
+    ],
+)  # fmt: skip
+def test_steps_that_never_come(settings: dict[str, int], sentences: list[str]) -> None:
+    train = TrainSettings(epochs=2, **settings)
+    plan = Plan(
+        total_steps=min(20, train.max_steps or 20),
+        eval_steps=train.eval_steps or 10,
+        metric="accuracy",
+        patience=train.patience,
+    )
+    assert list(idle_steps(train, plan, steps_per_epoch=10)) == sentences

@@ -1,8 +1,10 @@
 """Prediction: the right texts of a file, in order, as a stream."""
 
+import gzip
 import io
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,55 @@ def test_a_limit_applies_where_it_is_asked_for(tiny_run, tmp_path):
         read_texts(lines, tiny_run.predictor, assignments=["data.text=x"])
 
 
+def test_the_first_column_may_be_named_alone(tmp_path, pair_run):
+    table = tmp_path / "other.csv"
+    table.write_text("first,hypothesis,third\ngood,bad,film\n")
+    texts = read_texts(table, pair_run.predictor, assignments=["data.text=first"])
+    assert list(texts) == [("good", "bad")]
+
+
+@pytest.mark.parametrize("name", ["in.TXT", "in.txt.gz", "in.gz", "in"])
+def test_plain_texts_by_any_ending(tiny_run, tmp_path, name):
+    file = tmp_path / name
+    content = b"a film\n\nis good"
+    file.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert list(read_texts(file, tiny_run.predictor)) == ["a film", "", "is good"]
+
+
+def test_a_run_called_sample_is_not_the_embedded_preset(
+    tiny_run, tmp_path, monkeypatch
+):
+    shutil.copytree(tiny_run.path, tmp_path / "sample")
+    monkeypatch.chdir(tmp_path)
+    answers = kbert.load("sample").predict(["a film is good"])
+    assert answers[0]["label"] == "pos"
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "\udce9", "\ud800\udce9"])
+def test_what_is_no_unicode_counts_for_nothing(tiny_run, odd):
+    answer, expected = tiny_run.predict([f"a film{odd} is good", "a film is good"])
+    assert answer["probabilities"] == expected["probabilities"]
+    assert answer["text"] == f"a film{odd} is good"
+
+
+@pytest.mark.parametrize("odd", [None, float("nan"), 3, b"good", ("a", 3), ("a",) * 3])
+def test_what_is_no_text_is_named(tiny_run, pair_run, odd):
+    with pytest.raises(TypeError, match=r"texts\[2049\] = ") as caught:
+        tiny_run.predict(["good"] * 2049 + [odd])
+    assert repr(odd) in str(caught.value)
+    with pytest.raises(TypeError, match=r"texts\[1\] = "):
+        pair_run.predict([("good", "bad"), odd])
+
+
+def test_a_precision_is_checked_and_used(tiny_run):
+    run = kbert.load(tiny_run.path, precision="mixed_bfloat16")
+    assert run.predict(["a film is good"])[0]["label"] == "pos"
+    dtypes = {layer.compute_dtype for layer in run.predictor._model.layers}
+    assert "bfloat16" in dtypes
+    with pytest.raises(ConfigError, match=r"precision must be .*: float64"):
+        kbert.load(tiny_run.path, precision="float64")
+
+
 def test_a_pair_for_a_run_of_single_texts(tiny_run):
     with pytest.raises(RunError, match="single texts"):
         tiny_run.predict([("good", "film")])
@@ -62,18 +113,27 @@ def test_a_pair_for_a_run_of_single_texts(tiny_run):
         tiny_run.predict("good")
 
 
-def test_pairs(tmp_path, tiny_preset):
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
     rows = [
         {"premise": first, "hypothesis": second, "label": str(first == second)}
         for first in ("good", "bad", "film")
         for second in ("good", "bad", "film")
     ] * 4
-    data = tmp_path / "pairs.jsonl"
+    data = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
-    run = kbert.finetune(
-        str(tiny_preset), str(data), output=tmp_path / "run", epochs=1, max_length=8
-    )
-    texts = list(read_texts(data, run.predictor))
+    return data
+
+
+@pytest.fixture(scope="module")
+def pair_run(pairs, tiny_preset) -> kbert.Run:
+    output = pairs.parent / "run"
+    return kbert.finetune(tiny_preset, pairs, output=output, epochs=1, max_length=8)
+
+
+def test_pairs(pairs, pair_run):
+    run = pair_run
+    texts = list(read_texts(pairs, run.predictor))
     assert texts[:2] == [("good", "good"), ("good", "bad")]
     answer = run.predict(texts[1:2])[0]
     assert (answer["text"], answer["text_pair"]) == ("good", "bad")

@@ -1,0 +1,63 @@
+"""What precedes the model: names, the plan, the settings that a run keeps."""
+
+from pathlib import Path
+
+import pytest
+
+from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
+from kbert.runs import FreshName
+from kbert.workflows.datasets import with_absolute_paths
+from kbert.workflows.job import prepare
+
+
+def test_a_job_is_prepared_and_nothing_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_preset: Path,
+    examples: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for link, target in (("here", tiny_preset), ("mine.csv", examples)):
+        Path(link).symlink_to(target)
+    config = FinetuneConfig(
+        model=ModelSettings(preset="here"),
+        data=DataSettings(source="mine.csv", text="review", label="verdict"),
+        train=TrainSettings(epochs=2, max_steps=3),
+    )
+    with caplog.at_level("INFO", logger="kbert"):
+        job = prepare(config, None)
+    assert job.config.model.preset == str(tmp_path / "here")
+    assert job.config.data.source == str(tmp_path / "mine.csv")
+    assert str(tmp_path) not in caplog.text
+    assert job.path == FreshName(Path("runs"), "mine-here")
+    assert job.plan.total_steps == 3
+    assert job.plan is job.plan  # it takes a look at every example
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "mine.csv"]
+
+
+def test_only_files_and_folders_that_exist_are_named_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for label in ("no", "yes"):
+            folder = tmp_path / "reviews" / split / label
+            folder.mkdir(parents=True)
+            (folder / "1.txt").write_text("a")
+    for name in ("sample", "test", "other.csv", "tfds:x"):
+        (tmp_path / name).touch()
+    found = with_absolute_paths(
+        DataSettings(
+            source="reviews", validation="other.csv", test="test", data_dir="missing"
+        )
+    )
+    assert found.source == str(tmp_path / "reviews")
+    assert found.validation == str(tmp_path / "other.csv")
+    assert found.test == "test"  # the split goes before the file
+    assert found.data_dir == "missing"
+    untouched = DataSettings(source="sample")
+    assert with_absolute_paths(untouched) == untouched
+    other = DataSettings(source="other.csv", test="test", validation="none.csv")
+    found = with_absolute_paths(other)
+    assert (found.test, found.validation) == (str(tmp_path / "test"), "none.csv")
