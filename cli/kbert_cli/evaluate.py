@@ -1,6 +1,7 @@
 """`kbert evaluate`: a run and labelled texts in, metrics out."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +51,13 @@ def evaluate(
     from kbert.workflows.predictor import Predictor
 
     predictor = Predictor(folder, precision=precision)
-    metrics = workflow(predictor, data=data, split=split, assignments=assignments)
+    metrics = workflow(
+        predictor,
+        data=data,
+        split=split,
+        assignments=assignments,
+        progress=sys.stderr,
+    )
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
     else:

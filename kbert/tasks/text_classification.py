@@ -11,6 +11,7 @@ import numpy as np
 
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import sort_labels
+from kbert.display import list_some
 from kbert.errors import ConfigError, DataError
 from kbert.metrics import (
     classification_metrics,
@@ -81,7 +82,7 @@ class TextClassification(Task):
         if unseen:
             raise DataError(
                 f"{dataset.name} has labels that training never saw: "
-                f"{_some(unseen)}. The classes are: {_some(self.labels)}. Add "
+                f"{_quoted(unseen)}. The classes are: {_quoted(self.labels)}. Add "
                 "examples of them to the training data, or take them out here."
             )
         table = np.array([numbers.get(name, -1) for name in dataset.label_names])
@@ -137,8 +138,8 @@ class TextClassification(Task):
         assert isinstance(class_weights, Mapping)
         if unknown := [name for name in class_weights if name not in self.labels]:
             raise ConfigError(
-                f"train.class_weights names {_some(unknown)}, which is no class of "
-                f"the training data. The classes are: {_some(self.labels)}."
+                f"train.class_weights names {_quoted(unknown)}, which is no class of "
+                f"the training data. The classes are: {_quoted(self.labels)}."
             )
         per_class = np.array([class_weights.get(label, 1.0) for label in self.labels])
         return per_class[targets].astype(np.float32)
@@ -163,7 +164,7 @@ class TextClassification(Task):
         if name == "roc_auc" and (len(self.labels) > 2 or len(set(targets)) < 2):
             raise ConfigError(
                 "train.best_metric = roc_auc needs two classes, and examples of both "
-                f"to validate on. The classes are: {_some(self.labels)}; "
+                f"to validate on. The classes are: {_quoted(self.labels)}; "
                 f"{len(set(targets))} of them are there. Choose accuracy or macro_f1."
             )
 
@@ -209,8 +210,5 @@ class _SmoothedCrossentropy(keras.losses.CategoricalCrossentropy):
         return super().call(one_hot, y_pred)
 
 
-def _some(names: Sequence[str], most: int = 10) -> str:
-    """The first names, quoted, and how many more there are."""
-    listed = ", ".join(repr(name) for name in names[:most])
-    more = len(names) - most
-    return f"{listed} and {more} more" if more > 0 else listed
+def _quoted(names: Sequence[str]) -> str:
+    return list_some(names, quoted=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -34,6 +34,7 @@ def evaluate(
     split: str | None = None,
     assignments: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    progress: TextIO | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run.
 
@@ -45,6 +46,7 @@ def evaluate(
         assignments: `data.NAME=VALUE`, over the settings the run was trained with;
             for the run's own data only `data.data_dir` and `data.limit`.
         settings: the same as a mapping.
+        progress: where to show how far it is; None for nowhere.
 
     Returns:
         The task's metrics by name.
@@ -65,7 +67,7 @@ def evaluate(
         source = open_split(config.data, chosen, columns=columns)
         dataset = encode_split(source, predictor.encoder)
     logger.info("evaluating on %s: %s examples", dataset.name, f"{len(dataset):,}")
-    return predictor.evaluate(dataset)
+    return predictor.evaluate(dataset, progress=progress)
 
 
 def _own_dataset(predictor: Predictor, asked: DataSettings) -> EncodedDataset:

@@ -49,14 +49,14 @@ def finetune(
     clock = time.monotonic()
     job = prepare(config, output)
     trainee = job.build()
-    run = create_run(job.path, job.config)
-    run.write_task(job.describe_task())
     info: dict[str, Any] = {
         "started": started,
         "versions": versions(),
         "machine": machine() | {"precision": str(job.choice)},
         "data": job.describe_data(),
     }
+    run = create_run(job.path, job.config)
+    run.write_task(job.describe_task())
     run.write_info({"status": "running"} | info)
     listener = _listen(run, job, trainee, progress)
     trained = time.monotonic()
@@ -64,7 +64,7 @@ def finetune(
     with _noting_early_ends(run, job, trainee, listener, info):
         steps = _train(job, trainee, listener)
         seconds["training"] = time.monotonic() - trained
-        _finish(run, job, listener)
+        _finish(run, job, listener, progress)
     seconds["total"] = time.monotonic() - clock
     info |= {
         "steps": steps,
@@ -166,12 +166,14 @@ def _listen(
     )
 
 
-def _finish(run: RunFolder, job: Job, listener: RunListener) -> None:
+def _finish(
+    run: RunFolder, job: Job, listener: RunListener, progress: TextIO | None
+) -> None:
     """Evaluates the model that the run keeps, as `kbert evaluate` would."""
     predictor = Predictor(run)
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}
     metrics = {
-        name: predictor.evaluate(dataset)
+        name: predictor.evaluate(dataset, progress=progress)
         for name, dataset in splits.items()
         if dataset is not None
     }

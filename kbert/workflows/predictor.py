@@ -4,10 +4,11 @@ Evaluation, prediction, the end of a training and the Python API all go through
 here, so that their figures agree.
 """
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from kbert.data.examples import ROLES
 from kbert.data.sources import Columns
 from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset, resolve_preset
+from kbert.progress import ProgressLine
 from kbert.runs import RunFolder, open_run
 from kbert.tasks import Task, task_from_dict
 from kbert.tokenization import Truncation, WordPieceTokenizer
@@ -100,20 +102,44 @@ class Predictor:
         signature = [strings, strings] if self.is_paired else [strings]
         self._encode = tf.function(self.encoder, input_signature=signature)
 
-    def predict(self, dataset: EncodedDataset) -> np.ndarray:
-        """The task's predictions `[examples, ...]` in the data set's order."""
+    def predict(
+        self,
+        dataset: EncodedDataset,
+        *,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """The task's predictions `[examples, ...]` in the data set's order.
+
+        Args:
+            on_batch: told the examples and the tokens of each batch that is done.
+        """
         pad_id = self.encoder.tokenizer.pad_id
-        outputs = predict_outputs(self._model, dataset, self._batching, pad_id)
+        outputs = predict_outputs(
+            self._model, dataset, self._batching, pad_id, on_batch=on_batch
+        )
         return self.task.predictions(outputs)
 
-    def evaluate(self, dataset: EncodedDataset) -> dict[str, Any]:
+    def evaluate(
+        self, dataset: EncodedDataset, *, progress: TextIO | None = None
+    ) -> dict[str, Any]:
         """The task's metrics of a labelled data set.
+
+        Args:
+            progress: where to show how far it is; None for nowhere.
 
         Raises:
             DataError: a label that training never saw.
         """
         targets = self.task.targets(dataset)
-        return self.task.metrics(self.predict(dataset), targets)
+        if progress is None:
+            return self.task.metrics(self.predict(dataset), targets)
+        num_batches = len(self._batching.groups(dataset.lengths))
+        done = itertools.count(1)
+        with ProgressLine(num_batches, progress, label=dataset.name) as line:
+            predictions = self.predict(
+                dataset, on_batch=lambda *counts: line.update(next(done), *counts)
+            )
+        return self.task.metrics(predictions, targets)
 
     def answers(self, texts: Iterable[Text]) -> Iterator[dict[str, Any]]:
         """Answers texts, or pairs of texts, in their order, as a stream.
