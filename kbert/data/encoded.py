@@ -6,6 +6,7 @@ into memory, so that a data set may be larger than memory, any example is
 reached at once, and a killed process leaves nothing behind.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,18 @@ class EncodingReport:
     num_tokens: int = 0
     num_tokens_lost: int = 0
     fingerprint: str = ""
+
+    def add(self, lengths: np.ndarray, num_tokens: np.ndarray) -> None:
+        """Counts a batch of examples.
+
+        Args:
+            lengths: tokens of each after cutting.
+            num_tokens: tokens of each before.
+        """
+        self.num_examples += len(lengths)
+        self.num_tokens += int(lengths.sum())
+        self.num_cut += int((num_tokens > lengths).sum())
+        self.num_tokens_lost += int((num_tokens - lengths).sum())
 
     def summary(self) -> str:
         """One line for people: size, share of texts cut, share of tokens lost."""
@@ -157,31 +170,28 @@ def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
     """
     report = EncodingReport()
     label_numbers: dict[str, int] = {}
-    columns = {"token_ids": _Column(np.int32), "segment_ids": _Column(np.uint8)}
     all_lengths: list[np.ndarray] = []
     label_ids: list[np.ndarray] = []
-    for batch in _encoded_batches(source, encoder, report, label_numbers):
-        for name, column in columns.items():
-            column.append(batch[name])
-        all_lengths.append(batch["lengths"])
-        label_ids.append(batch["label_ids"])
-        report.num_cut += int((batch["num_tokens"] > batch["lengths"]).sum())
-        report.num_tokens_lost += int((batch["num_tokens"] - batch["lengths"]).sum())
-        report.num_tokens += int(batch["lengths"].sum())
-        report.num_examples += len(batch["lengths"])
-    if not report.num_examples:
-        raise DataError(f"{source.name} has no examples.")
-    lengths = np.concatenate(all_lengths)
-    return EncodedDataset(
-        name=source.name,
-        token_ids=columns["token_ids"].as_array(),
-        segment_ids=columns["segment_ids"].as_array(),
-        starts=_starts(lengths),
-        lengths=lengths,
-        label_ids=np.concatenate(label_ids) if label_numbers else None,
-        label_names=tuple(label_numbers),
-        report=report,
-    )
+    with _Column(np.int32) as token_ids, _Column(np.uint8) as segment_ids:
+        for batch in _encoded_batches(source, encoder, report, label_numbers):
+            token_ids.append(batch["token_ids"])
+            segment_ids.append(batch["segment_ids"])
+            all_lengths.append(batch["lengths"])
+            label_ids.append(batch["label_ids"])
+            report.add(batch["lengths"], batch["num_tokens"])
+        if not report.num_examples:
+            raise DataError(f"{source.name} has no examples.")
+        lengths = np.concatenate(all_lengths)
+        return EncodedDataset(
+            name=source.name,
+            token_ids=token_ids.as_array(),
+            segment_ids=segment_ids.as_array(),
+            starts=_starts(lengths),
+            lengths=lengths,
+            label_ids=np.concatenate(label_ids) if label_numbers else None,
+            label_names=tuple(label_numbers),
+            report=report,
+        )
 
 
 def _to_bytes(text: str) -> bytes:
@@ -205,6 +215,14 @@ class _Column:
     def __init__(self, dtype: type) -> None:
         self._dtype = np.dtype(dtype)
         self._file = temporary_file()
+
+    def __enter__(self) -> "_Column":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # What is mapped stays; of a full disk there has been an error already.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def append(self, values: np.ndarray) -> None:
         with naming_temporary_folder():

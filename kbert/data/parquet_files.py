@@ -68,6 +68,7 @@ def _unpacked(path: Path) -> IO[bytes]:
                 with naming_temporary_folder():
                     file.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        file.close()
         raise DataError(
             f"{path} is no valid gzip file, or a damaged one: {error}. Copy or "
             "download it again."
