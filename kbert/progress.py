@@ -28,7 +28,8 @@ class ProgressLine:
     Args:
         total_steps: the step at which the job is done; None if nobody knows.
         stream: where to write, by default `sys.stderr`.
-        label: a word that begins the line, such as `validation`.
+        label: what begins the line, such as the name of a data set.
+        unit: what is counted.
         clock: gives the time in seconds.
 
     Example:
@@ -43,10 +44,12 @@ class ProgressLine:
         stream: TextIO | None = None,
         *,
         label: str = "",
+        unit: str = "steps",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total_steps = total_steps
         self.label = label
+        self.unit = unit
         self._stream = sys.stderr if stream is None else stream
         self._on_terminal = self._stream.isatty()
         self._clock = clock
@@ -162,12 +165,12 @@ class ProgressLine:
             if with_bar:
                 done = BAR_COLUMNS * step // self.total_steps
                 parts.append("[" + "=" * done + " " * (BAR_COLUMNS - done) + "]")
-            parts.append(f"{self._step:,}/{self.total_steps:,} steps")
+            parts.append(f"{self._step:,}/{self.total_steps:,} {self.unit}")
             if speeds and self._step < self.total_steps:
                 seconds = (self.total_steps - self._step) / speeds.steps
                 parts.append(f"{format_duration(seconds)} left")
         else:
-            parts.append(f"step {self._step:,}")
+            parts.append(f"{self.unit} {self._step:,}")
         parts += [f"{_title(k)} {_number(v)}" for k, v in self._figures.items()]
         if speeds:
             parts.append(f"{_speed(speeds.examples)} examples/s")

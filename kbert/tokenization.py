@@ -216,33 +216,6 @@ def pack(
     return Packed(token_ids, segment_ids, lengths + pair_lengths + num_special)
 
 
-def pad(
-    packed: Packed, *, pad_id: int, multiple_of: int = 16, max_length: int
-) -> dict[str, tf.Tensor]:
-    """Makes a dense batch, as long as its longest row rounded up.
-
-    Args:
-        packed: What `pack` returned for the same `max_length`.
-        pad_id: The id of [PAD].
-        multiple_of: The batch's T is rounded up to a multiple of this...
-        max_length: ... but never goes beyond this.
-
-    Returns:
-        `token_ids`, `segment_ids` and `padding_mask` (1 for a token, 0 for padding),
-        each [B, T] int32.
-    """
-    row_lengths = tf.cast(packed.token_ids.row_lengths(), tf.int32)
-    longest = tf.reduce_max(tf.concat([row_lengths, [1]], axis=0))  # B may be 0
-    rounded = (longest + multiple_of - 1) // multiple_of * multiple_of
-    length = tf.minimum(rounded, max_length)
-    shape = tf.stack([-1, length])
-    return {
-        "token_ids": packed.token_ids.to_tensor(pad_id, shape=shape),
-        "segment_ids": packed.segment_ids.to_tensor(0, shape=shape),
-        "padding_mask": tf.sequence_mask(row_lengths, length, tf.int32),
-    }
-
-
 def _truncate(
     tokens: tf.RaggedTensor, budgets: tf.Tensor, truncation: Truncation
 ) -> tf.RaggedTensor:

@@ -90,7 +90,7 @@ class TestLog:
             progress.update(1, examples=1000)
             clock.now += 5
             progress.update(1500, examples=10_000)
-        assert stream.getvalue() == "step 1,500  2,000 examples/s\n"
+        assert stream.getvalue() == "steps 1,500  2,000 examples/s\n"
 
     def test_nothing_done_writes_nothing(self, clock: Clock) -> None:
         stream = io.StringIO()
@@ -179,7 +179,7 @@ class TestTerminal:
         stream = Terminal()
         progress = ProgressLine(None, stream, label="验证", clock=clock)
         progress.update(1, examples=1, loss=1.0)
-        assert stream.getvalue() == "\r验证  step 1"
+        assert stream.getvalue() == "\r验证  steps 1"
 
     def test_a_message_goes_above(self, clock: Clock, columns: list[int]) -> None:
         stream = Terminal()
@@ -200,7 +200,7 @@ class TestTerminal:
             validation.update(7, examples=1)
         train.close()
         line = " 10%  [==                  ]  1/10 steps  loss 0.5000"
-        assert on_screen(stream.getvalue()) == ["step 7", line, ""]
+        assert on_screen(stream.getvalue()) == ["steps 7", line, ""]
 
 
 class TestSpeeds:
@@ -291,4 +291,4 @@ def test_figures(clock: Clock, value: float, text: str) -> None:
     stream = io.StringIO()
     with ProgressLine(None, stream, clock=clock) as progress:
         progress.update(1, examples=1, some_figure=value)
-    assert stream.getvalue() == f"step 1  some figure {text}\n"
+    assert stream.getvalue() == f"steps 1  some figure {text}\n"

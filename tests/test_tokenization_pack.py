@@ -1,11 +1,11 @@
-"""Cutting, packing and padding token ids, against a plain loop and written answers."""
+"""Cutting and packing token ids, against a plain loop and written answers."""
 
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert.tokenization import Packed, WordPieceTokenizer, pack, pad
+from kbert.tokenization import Packed, WordPieceTokenizer, pack
 from kbert.vocabulary import SPECIAL_TOKENS
 
 CLS_ID, SEP_ID = 101, 102
@@ -123,41 +123,14 @@ def test_pack_refuses_what_cannot_be() -> None:
         pack(tokens, None, max_length=9, truncation="middle", **ids)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "multiple_of", "max_length", "length"),
-    [
-        ([3, 5], 8, 64, 8),
-        ([3, 8], 8, 64, 8),
-        ([3, 9], 8, 64, 16),
-        ([3, 9], 8, 12, 12),
-        ([3, 9], 1, 64, 9),
-        ([], 8, 64, 8),
-    ],
-)
-def test_pad(sizes: list[int], multiple_of: int, max_length: int, length: int) -> None:
-    rows = [list(range(1, size + 1)) for size in sizes]
-    segments = [[1] * size for size in sizes]
-    packed = Packed(make_ragged(rows), make_ragged(segments), tf.constant(sizes))
-    batch = pad(packed, pad_id=7, multiple_of=multiple_of, max_length=max_length)
-    assert {name: tensor.dtype for name, tensor in batch.items()} == dict.fromkeys(
-        ["token_ids", "segment_ids", "padding_mask"], tf.int32
-    )
-    assert batch["token_ids"].shape == (len(sizes), length)
-    for row, size in enumerate(sizes):
-        empty = length - size
-        assert batch["token_ids"][row].numpy().tolist() == rows[row] + [7] * empty
-        assert batch["segment_ids"][row].numpy().tolist() == [1] * size + [0] * empty
-        assert batch["padding_mask"][row].numpy().tolist() == [1] * size + [0] * empty
-
-
-def test_tokenize_pack_and_pad_run_in_one_graph() -> None:
+def test_tokenize_and_pack_run_in_one_graph() -> None:
     tokenizer = WordPieceTokenizer(
         [*SPECIAL_TOKENS, "good", "bad", "film"], lowercase=True, strip_accents=True
     )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * 2)
-    def encode(texts: tf.Tensor, pairs: tf.Tensor) -> dict[str, tf.Tensor]:
-        packed = pack(
+    def encode(texts: tf.Tensor, pairs: tf.Tensor) -> Packed:
+        return pack(
             tokenizer.tokenize(texts),
             tokenizer.tokenize(pairs),
             max_length=8,
@@ -165,15 +138,8 @@ def test_tokenize_pack_and_pad_run_in_one_graph() -> None:
             cls_id=tokenizer.cls_id,
             sep_id=tokenizer.sep_id,
         )
-        return pad(packed, pad_id=tokenizer.pad_id, multiple_of=4, max_length=8)
 
-    batch = encode(tf.constant(["Good film", "bad"]), tf.constant(["bad", ""]))
-    assert batch["token_ids"].numpy().tolist() == [
-        [2, 5, 7, 3, 6, 3, 0, 0],
-        [2, 6, 3, 3, 0, 0, 0, 0],
-    ]
-    assert batch["segment_ids"].numpy().tolist() == [
-        [0, 0, 0, 0, 1, 1, 0, 0],
-        [0, 0, 0, 1, 0, 0, 0, 0],
-    ]
-    assert batch["padding_mask"].numpy().sum(axis=1).tolist() == [6, 4]
+    packed = encode(tf.constant(["Good film", "bad"]), tf.constant(["bad", ""]))
+    assert packed.token_ids.to_list() == [[2, 5, 7, 3, 6, 3], [2, 6, 3, 3]]
+    assert packed.segment_ids.to_list() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1]]
+    assert packed.num_tokens.numpy().tolist() == [6, 4]

@@ -161,8 +161,16 @@ def encode_texts(
     )
 
 
-def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
+def encode_source(
+    source: Source,
+    encoder: Encoder,
+    *,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> EncodedDataset:
     """Reads and encodes a whole source as a stream.
+
+    Args:
+        on_batch: told the examples and the tokens of each batch that is read.
 
     Raises:
         DataError: what the source finds wrong in its rows, or no example at all.
@@ -179,6 +187,8 @@ def encode_source(source: Source, encoder: Encoder) -> EncodedDataset:
             all_lengths.append(batch["lengths"])
             label_ids.append(batch["label_ids"])
             report.add(batch["lengths"], batch["num_tokens"])
+            if on_batch is not None:
+                on_batch(len(batch["lengths"]), int(batch["lengths"].sum()))
         if not report.num_examples:
             raise DataError(f"{source.name} has no examples.")
         lengths = np.concatenate(all_lengths)

@@ -4,12 +4,14 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from kbert.config import DataSettings
 from kbert.data.encoded import EncodedDataset, Encoder, encode_source
 from kbert.data.sources import Columns, Source, open_source, source_splits
 from kbert.data.splits import stratified_split
 from kbert.errors import DataError
+from kbert.progress import ProgressLine
 
 logger = logging.getLogger(__name__)
 
@@ -156,27 +158,62 @@ def _open_other(
 
 
 def encode_datasets(
-    sources: Sources, encoder: Encoder, data: DataSettings, seed: int
+    sources: Sources,
+    encoder: Encoder,
+    data: DataSettings,
+    *,
+    seed: int,
+    progress: TextIO | None = None,
 ) -> Datasets:
     """Reads and encodes all splits; holds a share out where none is for validation.
+
+    Args:
+        seed: of the share that is held out.
+        progress: where to show how far it is, should it take long.
 
     Raises:
         DataError: a row is wrong, or nothing is left to train on.
     """
-    train = encode_split(sources.train, encoder)
+    train = encode_split(sources.train, encoder, progress)
     if sources.validation is not None:
-        validation = encode_split(sources.validation, encoder)
+        validation = encode_split(sources.validation, encoder, progress)
     else:
         train, validation = hold_out(train, data.validation_share, seed)
-    test = encode_split(sources.test, encoder) if sources.test else None
+    test = encode_split(sources.test, encoder, progress) if sources.test else None
     return Datasets(train, validation, test)
 
 
-def encode_split(source: Source, encoder: Encoder) -> EncodedDataset:
-    """Reads and encodes one split, and says what was found."""
-    dataset = encode_source(source, encoder)
+def encode_split(
+    source: Source, encoder: Encoder, progress: TextIO | None = None
+) -> EncodedDataset:
+    """Reads and encodes one split, and says what was found.
+
+    Args:
+        progress: where to show how far it is, should it take long.
+    """
+    if progress is None:
+        dataset = encode_source(source, encoder)
+    else:
+        dataset = _encode_shown(source, encoder, progress)
     logger.info("%s: %s", source.name, dataset.report.summary())
     return dataset
+
+
+def _encode_shown(source: Source, encoder: Encoder, progress: TextIO) -> EncodedDataset:
+    line = ProgressLine(
+        source.num_examples, progress, label=f"reading {source.name}", unit="examples"
+    )
+    done = 0
+
+    def count(examples: int, tokens: int) -> None:
+        nonlocal done
+        done += examples
+        line.update(done, examples, tokens)
+
+    try:
+        return encode_source(source, encoder, on_batch=count)
+    finally:
+        line.pause()  # Of a quick reading, or one that is over, nothing stays.
 
 
 def hold_out(

@@ -65,7 +65,7 @@ def evaluate(
         chosen = split or _first_split(config.data)
         columns = columns_like(asked, config.data, predictor.columns)
         source = open_split(config.data, chosen, columns=columns)
-        dataset = encode_split(source, predictor.encoder)
+        dataset = encode_split(source, predictor.encoder, progress)
     logger.info("evaluating on %s: %s examples", dataset.name, f"{len(dataset):,}")
     return predictor.evaluate(dataset, progress=progress)
 

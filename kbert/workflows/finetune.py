@@ -47,7 +47,7 @@ def finetune(
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     clock = time.monotonic()
-    job = prepare(config, output)
+    job = prepare(config, output, progress)
     trainee = job.build()
     info: dict[str, Any] = {
         "started": started,

@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 
@@ -103,11 +103,14 @@ class Job:
         )
 
 
-def prepare(config: FinetuneConfig, output: Path | None) -> Job:
+def prepare(
+    config: FinetuneConfig, output: Path | None, progress: TextIO | None = None
+) -> Job:
     """Checks the settings, the preset, the output and the data, and reads them.
 
     Args:
         output: the run folder; a free `runs/DATA-PRESET` where none is given.
+        progress: where to show how far the reading is; None for nowhere.
 
     Raises:
         UserError: a mistake in any of them; nothing is written.
@@ -134,7 +137,9 @@ def prepare(config: FinetuneConfig, output: Path | None) -> Job:
     encoder = build_encoder(
         preset, max_length=config.data.max_length, truncation=config.data.truncation
     )
-    datasets = encode_datasets(sources, encoder, config.data, config.train.seed)
+    datasets = encode_datasets(
+        sources, encoder, config.data, seed=config.train.seed, progress=progress
+    )
     task = task_class.learn(datasets.train, sources.train.label_names)
     task.check_metric(config.train.best_metric, task.targets(datasets.validation))
     for dataset in datasets.by_split().values():

@@ -135,7 +135,9 @@ class Predictor:
             return self.task.metrics(self.predict(dataset), targets)
         num_batches = len(self._batching.groups(dataset.lengths))
         done = itertools.count(1)
-        with ProgressLine(num_batches, progress, label=dataset.name) as line:
+        with ProgressLine(
+            num_batches, progress, label=f"evaluating {dataset.name}", unit="batches"
+        ) as line:
             predictions = self.predict(
                 dataset, on_batch=lambda *counts: line.update(next(done), *counts)
             )

@@ -126,6 +126,18 @@ def test_progress_is_shown(tmp_path, tiny_preset, examples):
     assert "2/2 steps" in shown.getvalue()
 
 
+def test_reading_shows_how_far_it_is(tmp_path, tiny_preset, examples):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    config = config_for(tiny_preset, examples, epochs=1)
+    finetune(config, output=tmp_path / "run", progress=shown)
+    assert "reading examples.csv  examples 72" in shown.getvalue()
+    assert "evaluating examples.csv (held-out share)" in shown.getvalue()
+
+
 def test_a_dry_run_writes_nothing(tmp_path, tiny_preset, examples):
     config = config_for(tiny_preset, examples, epochs=5)
     found = estimate(config, output=tmp_path / "run")
