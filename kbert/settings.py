@@ -93,7 +93,7 @@ class TrainSettings(Settings):
 
     epochs: Literal["auto"] | Count = Field(
         default="auto",
-        description="passes over the training data; auto: 3, or 8 from random weights",
+        description="passes over the training data; auto: 3, or 12 from random weights",
     )
     max_steps: Count | None = Field(
         default=None, description="stop after so many optimizer steps"

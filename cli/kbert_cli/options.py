@@ -60,7 +60,7 @@ OPTIONS = {
         "train.epochs",
         _NUMBER,
         "N",
-        "Passes over the training data.  [default: 3; 8 from random weights]",
+        "Passes over the training data.  [default: 3; 12 from random weights]",
     ),
     "--batch-size": _Option(
         "train.batch_size", _NUMBER, "N", "Examples a batch.  [default: 32]"

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_LENGTH = 256
 # A random encoder has everything to learn from the user's examples.
-EPOCHS_PRETRAINED, EPOCHS_RANDOM = 3, 8
+EPOCHS_PRETRAINED, EPOCHS_RANDOM = 3, 12
 
 
 def resolve_config(

@@ -37,7 +37,7 @@ def test_a_pretrained_encoder(preset):
 
 def test_random_weights_train_longer_and_faster(preset):
     config = resolve(replace(preset, has_weights=False))
-    assert config.train.epochs == 8
+    assert config.train.epochs == 12
     assert config.train.learning_rate == 1e-3
 
 
