@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from kbert.errors import ConfigError
 from kbert.settings import (
     DataSettings,
+    ExportConfig,
+    ExportSettings,
     FinetuneConfig,
     ModelSettings,
     Setting,
@@ -32,6 +34,8 @@ from kbert.toml_files import read_toml
 
 __all__ = [
     "DataSettings",
+    "ExportConfig",
+    "ExportSettings",
     "FinetuneConfig",
     "ModelSettings",
     "Setting",

@@ -28,6 +28,14 @@ class RunError(UserError):
     """A run folder cannot be written or read."""
 
 
+class ExportError(UserError):
+    """An exported model cannot be written, or is none that can be served."""
+
+
+class ServingError(UserError):
+    """A server cannot be started or asked."""
+
+
 class TrainingError(RuntimeError):
     """A training that cannot go on, such as one whose loss is no longer a number."""
 

@@ -119,7 +119,7 @@ def replace_folder(temporary: PathLike, target: PathLike) -> None:
     temporary, target = Path(temporary), _follow_links(target)
     aside = _aside(target)
     try:
-        _flush_tree_to_disk(temporary)
+        flush_tree_to_disk(temporary)
         _rename_over(temporary, target, aside)
     except BaseException:
         recover_folder(target)
@@ -204,7 +204,8 @@ def _flush_folder_to_disk(folder: Path) -> None:
         _flush_to_disk(folder)
 
 
-def _flush_tree_to_disk(folder: Path) -> None:
+def flush_tree_to_disk(folder: Path) -> None:
+    """Make sure that a folder with all that is in it survives a power cut."""
     for parent, _, names in os.walk(folder, onerror=_raise):
         for path in (Path(parent, name) for name in names):
             if path.is_file():

@@ -174,6 +174,29 @@ class FinetuneConfig(Settings):
     train: TrainSettings = TrainSettings()
 
 
+class ExportSettings(Settings):
+    """`[export]`: how a run is written for TensorFlow Serving."""
+
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="number format that the export computes in"
+    )
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=32, description="most texts that a server puts in one batch"
+    )
+    batch_timeout_micros: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="how long a server waits for a batch to fill"
+    )
+    max_enqueued_batches: Count = Field(
+        default=100, description="batches that may wait; a server refuses more"
+    )
+
+
+class ExportConfig(Settings):
+    """All settings of `kbert export`."""
+
+    export: ExportSettings = ExportSettings()
+
+
 class Setting(NamedTuple):
     """One setting, described for people."""
 

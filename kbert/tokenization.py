@@ -216,6 +216,33 @@ def pack(
     return Packed(token_ids, segment_ids, lengths + pair_lengths + num_special)
 
 
+def pad(
+    packed: Packed, *, pad_id: int, max_length: int, multiple_of: int
+) -> dict[str, tf.Tensor]:
+    """Pads packed rows to the longest of them, rounded up, in graph ops.
+
+    Args:
+        packed: what `pack` returned.
+        pad_id: the id of [PAD].
+        max_length: the most tokens of a row, as given to `pack`; the length is not
+            rounded up beyond it.
+        multiple_of: what the length is rounded up to a multiple of.
+
+    Returns:
+        `token_ids`, `segment_ids` and `padding_mask` (1 where there is a token), each
+        [B, T] int32.
+    """
+    lengths = tf.cast(packed.token_ids.row_lengths(), tf.int32)
+    longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))  # a batch may be empty
+    length = tf.minimum(-(-longest // multiple_of) * multiple_of, max_length)
+    shape = tf.stack([tf.size(lengths), length])
+    return {
+        "token_ids": packed.token_ids.to_tensor(default_value=pad_id, shape=shape),
+        "segment_ids": packed.segment_ids.to_tensor(shape=shape),
+        "padding_mask": tf.sequence_mask(lengths, length, dtype=tf.int32),
+    }
+
+
 def _truncate(
     tokens: tf.RaggedTensor, budgets: tf.Tensor, truncation: Truncation
 ) -> tf.RaggedTensor:

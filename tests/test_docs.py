@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and the recipes say what the command line really takes."""
+"""README, CONTRIBUTING, docs/ and recipes say what the command line really takes."""
 
 import re
 import shlex
@@ -9,11 +9,17 @@ import click
 import pytest
 
 from kbert.config import load_config
-from kbert.settings import FinetuneConfig, describe_settings
+from kbert.settings import ExportConfig, FinetuneConfig, describe_settings
 from kbert_cli.main import cli
+from kbert_cli.serve import as_flag
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RECIPES = sorted((ROOT / "configs").rglob("*.toml"))
 
 
@@ -24,7 +30,7 @@ def section(title: str) -> str:
 
 
 def fenced_blocks(text: str) -> list[str]:
-    return re.findall(r"^```\w*\n(.*?)^```$", text, re.M | re.S)
+    return re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.M | re.S)
 
 
 def kbert_calls(line: str) -> Iterator[list[str]]:
@@ -44,13 +50,13 @@ def kbert_calls(line: str) -> Iterator[list[str]]:
 
 
 def document_lines() -> Iterator[tuple[str, str]]:
-    """Name and shell line of README's and CONTRIBUTING's blocks and recipes' heads."""
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / name).read_text("utf-8")
+    """Name and shell line of the documents' blocks and of the recipes' heads."""
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
         blocks = [*fenced_blocks(text), *re.findall(r"^    (.*\n)", text, re.M)]
         for block in blocks:
             for line in block.replace("\\\n", " ").splitlines():
-                yield name, line
+                yield path.name, line
     for path in RECIPES:
         head = "".join(
             line.removeprefix("#")
@@ -103,6 +109,8 @@ def test_documented_command_line_parses(arguments: list[str]):
     # looks for the files that an example names nor runs anything.
     context, rest = resolve(arguments)
     parser = context.command.make_parser(context)
+    if context.command is cli.commands["serve"]:
+        rest = [as_flag(argument) for argument in rest]
     values, left_over, _ = parser.parse_args(rest)
     assert left_over == []
     for parameter in context.command.params:
@@ -110,7 +118,9 @@ def test_documented_command_line_parses(arguments: list[str]):
         if isinstance(parameter.type, click.Choice) and isinstance(value, str):
             parameter.type.convert(value, parameter, context)
         if "--set" in parameter.opts and value:
-            load_config(FinetuneConfig, file=None, assignments=value, options={})
+            is_export = context.command is cli.commands["export"]
+            config_class = ExportConfig if is_export else FinetuneConfig
+            load_config(config_class, file=None, assignments=value, options={})
 
 
 @pytest.mark.parametrize(
@@ -153,8 +163,12 @@ def test_set_up_takes_exactly_two_commands():
 
 
 def test_readme_names_only_settings_that_exist():
-    named = set(re.findall(r"`((?:model|data|train)\.\w+)`", README))
-    known = {setting.key for setting in describe_settings(FinetuneConfig)}
+    named = set(re.findall(r"`((?:model|data|train|export)\.[a-z]\w+)`", README))
+    known = {
+        setting.key
+        for config_class in (FinetuneConfig, ExportConfig)
+        for setting in describe_settings(config_class)
+    }
     assert named
     assert named <= known, named - known
 
@@ -171,9 +185,14 @@ def test_file_tree_of_the_readme_is_that_of_the_package():
 
 
 def test_links_in_the_documents_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text("utf-8")
+    for path in (*DOCUMENTS, ROOT / "CHANGELOG.md"):
+        text = path.read_text("utf-8")
         targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
         targets += re.findall(r"\b(configs/[\w/]+\.toml)", text)
-        missing = [target for target in targets if not (ROOT / target).exists()]
-        assert missing == [], name
+        places = (path.parent, ROOT)
+        missing = [
+            target
+            for target in targets
+            if not any((place / target).exists() for place in places)
+        ]
+        assert missing == [], path.name

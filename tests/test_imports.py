@@ -39,6 +39,7 @@ RANKS = {
             "plot_text",
             "plots",
             "progress",
+            "protos",
             "toml_files",
             "vocabulary",
         ],
@@ -198,6 +199,7 @@ def test_files_stay_short():
 LIGHT_STATEMENTS = {
     "import kbert": "import kbert",
     "import kbert.config": "import kbert.config, kbert.errors",
+    "import kbert.serving": "from kbert.serving import Client",
     **{
         " ".join(["kbert", *arguments]): (
             "import sys; from kbert_cli.main import main; "
@@ -207,6 +209,8 @@ LIGHT_STATEMENTS = {
             ["--help"],
             ["--version"],
             ["finetune", "--help"],
+            ["export", "--help"],
+            ["serve", "--help"],
             ["evaluate", "--help"],
             ["predict", "--help"],
             ["presets", "--help"],

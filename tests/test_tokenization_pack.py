@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert.tokenization import Packed, WordPieceTokenizer, pack
+from kbert.tokenization import Packed, WordPieceTokenizer, pack, pad
 from kbert.vocabulary import SPECIAL_TOKENS
 
 CLS_ID, SEP_ID = 101, 102
@@ -143,3 +143,33 @@ def test_tokenize_and_pack_run_in_one_graph() -> None:
     assert packed.token_ids.to_list() == [[2, 5, 7, 3, 6, 3], [2, 6, 3, 3]]
     assert packed.segment_ids.to_list() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1]]
     assert packed.num_tokens.numpy().tolist() == [6, 4]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_length", "padded"),
+    [
+        ([3], 64, 16),
+        ([16, 3], 64, 16),
+        ([17, 2, 2], 64, 32),
+        ([50], 50, 50),  # never beyond the maximum
+        ([8, 2], 8, 8),
+        ([], 64, 16),
+    ],
+)
+def test_pad_fills_up_to_the_longest_rounded_up(
+    lengths: list[int], max_length: int, padded: int
+) -> None:
+    rows = [list(range(100, 100 + length)) for length in lengths]
+    segments = [[1] * length for length in lengths]
+    packed = Packed(make_ragged(rows), make_ragged(segments), tf.constant(lengths))
+    features = tf.function(pad)(packed, pad_id=7, max_length=max_length, multiple_of=16)
+    expected = {
+        "token_ids": [row + [7] * (padded - len(row)) for row in rows],
+        "segment_ids": [row + [0] * (padded - len(row)) for row in segments],
+        "padding_mask": [[1] * n + [0] * (padded - n) for n in lengths],
+    }
+    assert features.keys() == expected.keys()
+    for name, values in expected.items():
+        assert features[name].dtype == tf.int32
+        assert features[name].numpy().tolist() == values, name
+        assert features[name].numpy().shape == (len(lengths), padded)

@@ -13,9 +13,11 @@ import kbert
 from kbert.errors import Interrupted, TrainingError, UserError
 from kbert_cli.config import config
 from kbert_cli.evaluate import evaluate
+from kbert_cli.export import export
 from kbert_cli.finetune import finetune
 from kbert_cli.predict import predict
 from kbert_cli.presets import presets
+from kbert_cli.serve import serve
 
 _MISTAKE, _FAILURE = 2, 1
 # What a disk answers without always naming the file.
@@ -38,7 +40,7 @@ def cli() -> None:
     """
 
 
-for _command in (finetune, evaluate, predict, presets, config):
+for _command in (finetune, evaluate, predict, export, serve, presets, config):
     cli.add_command(_command)
 
 

@@ -25,6 +25,11 @@ def show_messages() -> None:
     missing GPU drivers are not for the user of a finished program.
     """
     import_tensorflow_quietly()
+    show_log()
+
+
+def show_log() -> None:
+    """Sends kbert's log to stderr, for a command that needs no TensorFlow."""
     logger = logging.getLogger("kbert")
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())

@@ -1,15 +1,18 @@
-"""`kbert predict`: a run and texts in, JSON lines out."""
+"""`kbert predict`: a run, or a server, and texts in, JSON lines out."""
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from kbert_cli.messages import show_messages
+from kbert_cli.messages import show_log, show_messages
 from kbert_cli.options import precision_option, set_option
+
+if TYPE_CHECKING:
+    from kbert.serving import Client
 
 
 class _TakesTexts(click.Command):
@@ -31,8 +34,14 @@ class _TakesTexts(click.Command):
 
 
 @click.command(cls=_TakesTexts)
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("texts", nargs=-1)
+@click.argument("run_and_texts", nargs=-1, metavar="RUN [TEXTS]...")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Ask a server in place of a run, whose argument is then left out: "
+    "http://HOST:8501/v1/models/NAME[/versions/N|/labels/LABEL], or "
+    "grpc://HOST:8500/NAME.",
+)
 @click.option(
     "--input",
     "input_file",
@@ -48,15 +57,30 @@ class _TakesTexts(click.Command):
 )
 @set_option
 @precision_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="With --url: for a request, its repetitions included.  [default: 60]",
+)
+@click.option(
+    "--timings",
+    is_flag=True,
+    help="With --url: print how long requests took, on standard error.",
+)
+@click.pass_context
 def predict(
-    run: Path,
-    texts: Sequence[str],
+    context: click.Context,
+    run_and_texts: Sequence[str],
+    url: str | None,
     input_file: str | None,
     output: Path | None,
     assignments: Sequence[str],
     precision: str,
+    timeout: float | None,
+    timings: bool,
 ) -> None:
-    """Predict with RUN; print a JSON object for each text, in order.
+    """Predict with RUN, or a server; print a JSON object for each text, in order.
 
     For example:
 
@@ -64,30 +88,103 @@ def predict(
     kbert predict runs/sample "A wonderful film." "Never again."
     kbert predict runs/sample --input reviews.txt --output answers.jsonl
     kbert predict runs/sample -- "-5 stars" "-- never again"
+    kbert predict --url http://localhost:8501/v1/models/imdb "A wonderful film."
 
-    Before texts that begin with a dash stands --, as in the last line.
+    Before texts that begin with a dash stands --, as in the third line.
     """
+    _check_belongs_to_url(context, url)
+    texts = run_and_texts if url else run_and_texts[1:]
+    if not url and not run_and_texts:
+        raise click.UsageError("Missing argument 'RUN', or --url URL in its place.")
     if bool(texts) == bool(input_file):
         raise click.UsageError("Give texts, or --input FILE, and not both.")
     if texts and assignments:
         raise click.UsageError("--set says how --input is read; texts need none.")
     if output is not None and not output.parent.is_dir():
         raise click.UsageError(f"--output {output}: there is no such folder.")
+    source = _input_source(input_file)
+    if url:
+        with _open_client(url, timeout) as client:
+            _write_all(_ask(client, source, texts, assignments), output)
+            if timings:
+                click.echo(client.latencies.summary(), err=True)
+    else:
+        run = Path(run_and_texts[0])
+        _write_all(_apply(run, source, texts, assignments, precision), output)
+
+
+def _check_belongs_to_url(context: click.Context, url: str | None) -> None:
+    """Refuses the options that would have no effect."""
+    wrong = ("precision",) if url else ("timeout", "timings")
+    for name in wrong:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--{name} has no effect with --url: an export has its precision."
+                if url
+                else f"--{name} has an effect with --url only."
+            )
+
+
+def _input_source(input_file: str | None) -> Path | BinaryIO | None:
+    if input_file is None:
+        return None
+    if input_file == "-":
+        return sys.stdin.buffer
+    if not Path(input_file).exists():
+        raise click.UsageError(f"--input {input_file}: there is no such file.")
+    return Path(input_file)
+
+
+def _apply(
+    run: Path,
+    source: Path | BinaryIO | None,
+    texts: Iterable[Any],
+    assignments: Sequence[str],
+    precision: str,
+) -> Iterator[dict[str, Any]]:
+    """The answers of a run."""
     from kbert.runs import open_run
 
     folder = open_run(run)
-    if input_file not in (None, "-") and not Path(str(input_file)).exists():
-        raise click.UsageError(f"--input {input_file}: there is no such file.")
     show_messages()
-    from kbert.files import write_atomically
     from kbert.workflows.predict import read_texts
     from kbert.workflows.predictor import Predictor
 
     predictor = Predictor(folder, precision=precision)
-    if input_file is not None:
-        source = sys.stdin.buffer if input_file == "-" else Path(input_file)
-        texts = read_texts(source, predictor, assignments=assignments)  # type: ignore[assignment]
-    answers = predictor.answers(texts)
+    if source is not None:
+        texts = read_texts(source, predictor, assignments=assignments)
+    return predictor.answers(texts)
+
+
+def _open_client(url: str, timeout: float | None) -> "Client":
+    if url.startswith("grpc"):
+        show_messages()  # gRPC's messages import TensorFlow
+    else:
+        show_log()
+    from kbert.serving import Client
+
+    return Client(url) if timeout is None else Client(url, timeout=timeout)
+
+
+def _ask(
+    client: "Client",
+    source: Path | BinaryIO | None,
+    texts: Iterable[Any],
+    assignments: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """The answers of a server."""
+    from kbert.workflows.predict import read_texts_to_send
+
+    if source is not None:
+        texts = read_texts_to_send(
+            source, is_paired=client.is_paired, assignments=assignments
+        )
+    return client.answers(texts)
+
+
+def _write_all(answers: Iterable[dict[str, Any]], output: Path | None) -> None:
+    from kbert.files import write_atomically
+
     if output is None:
         _write(answers, sys.stdout.buffer)
         return

@@ -17,7 +17,7 @@ import tensorflow as tf
 from kbert.data.sources import Chunk, Source
 from kbert.data.temporary import naming_temporary_folder, temporary_file
 from kbert.errors import DataError, UserError
-from kbert.tokenization import Truncation, WordPieceTokenizer, pack
+from kbert.tokenization import Packed, Truncation, WordPieceTokenizer, pack
 
 _CHUNK = 512
 
@@ -46,9 +46,19 @@ class Encoder:
             `[sum of lengths]`; `lengths` `[B]`; `num_tokens` `[B]`, the lengths
             before cutting.
         """
+        packed = self.pack(texts, text_pairs)
+        return {
+            "token_ids": packed.token_ids.flat_values,
+            "segment_ids": packed.segment_ids.flat_values,
+            "lengths": packed.token_ids.row_lengths(),
+            "num_tokens": packed.num_tokens,
+        }
+
+    def pack(self, texts: tf.Tensor, text_pairs: tf.Tensor | None = None) -> Packed:
+        """Tokens with [CLS] and [SEP], cut to `max_length`, of texts `[B]`."""
         tokens = self.tokenizer.tokenize(texts)
         pairs = None if text_pairs is None else self.tokenizer.tokenize(text_pairs)
-        packed = pack(
+        return pack(
             tokens,
             pairs,
             max_length=self.max_length,
@@ -56,12 +66,6 @@ class Encoder:
             cls_id=self.tokenizer.cls_id,
             sep_id=self.tokenizer.sep_id,
         )
-        return {
-            "token_ids": packed.token_ids.flat_values,
-            "segment_ids": packed.segment_ids.flat_values,
-            "lengths": packed.token_ids.row_lengths(),
-            "num_tokens": packed.num_tokens,
-        }
 
 
 @dataclass

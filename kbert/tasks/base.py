@@ -14,6 +14,7 @@ import keras_hub
 import numpy as np
 
 from kbert.data.encoded import EncodedDataset
+from kbert.tasks.served import ServedModel, Signature
 
 
 class Task(ABC):
@@ -125,3 +126,11 @@ class Task(ABC):
     @abstractmethod
     def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:
         """What `kbert predict` prints beside each text."""
+
+    @abstractmethod
+    def signatures(self, served: ServedModel) -> dict[str, Signature]:
+        """The ways to call an exported model; `serving_default` takes plain strings."""
+
+    @abstractmethod
+    def served_outputs(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        """What `serving_default` has to return for these predictions."""

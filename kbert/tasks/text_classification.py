@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import keras
 import keras_hub
 import numpy as np
+import tensorflow as tf
 
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import sort_labels
@@ -20,6 +21,7 @@ from kbert.metrics import (
 )
 from kbert.plots import plot_confusion
 from kbert.tasks.base import Task
+from kbert.tasks.served import FEATURES, ServedModel, Signature
 
 # Losses are better when smaller.
 _METRICS = (
@@ -195,6 +197,58 @@ class TextClassification(Task):
                 }
             )
         return answers
+
+    def signatures(self, served: ServedModel) -> dict[str, Signature]:
+        """`serving_default`, TensorFlow Serving's `classify`, and `encoded`.
+
+        `serving_default` takes `text` (and `text_pair`) and returns `label` [B],
+        `score` [B] and `probabilities` [B, classes]. `classify` takes `inputs`,
+        serialized `tf.Example`s with the same names, and returns `classes` and
+        `scores`, [B, classes] in the order of the labels. `encoded` takes token ids
+        and returns `logits` [B, classes].
+        """
+        labels = tf.constant(self.labels)
+
+        def serving_default(
+            text: tf.Tensor, text_pair: tf.Tensor | None = None
+        ) -> dict[str, tf.Tensor]:
+            probabilities = tf.nn.softmax(served.text_outputs(text, text_pair))
+            return {
+                "label": tf.gather(labels, tf.argmax(probabilities, axis=-1)),
+                "score": tf.reduce_max(probabilities, axis=-1),
+                "probabilities": probabilities,
+            }
+
+        def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            names = [spec.name for spec in served.text_inputs]
+            example = {name: tf.io.FixedLenFeature([], tf.string) for name in names}
+            texts = tf.io.parse_example(inputs, example)
+            scores = tf.nn.softmax(
+                served.text_outputs(*(texts[name] for name in names))
+            )
+            classes = tf.tile(labels[tf.newaxis], [tf.shape(scores)[0], 1])
+            return {"classes": classes, "scores": scores}
+
+        def encoded(*features: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {
+                "logits": served.outputs(dict(zip(FEATURES, features, strict=True)))
+            }
+
+        examples = tf.TensorSpec([None], tf.string, name="inputs")
+        return {
+            "serving_default": Signature(serving_default, served.text_inputs),
+            "classify": Signature(classify, (examples,)),
+            "encoded": Signature(encoded, served.feature_inputs),
+        }
+
+    def served_outputs(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Task.served_outputs`."""
+        labels = np.array([label.encode() for label in self.labels], object)
+        return {
+            "label": labels[predictions.argmax(axis=-1)],
+            "score": predictions.max(axis=-1),
+            "probabilities": predictions,
+        }
 
 
 class _SmoothedCrossentropy(keras.losses.CategoricalCrossentropy):

@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from kbert.config import FinetuneConfig, load_config
+from kbert.config import ExportConfig, FinetuneConfig, load_config
 from kbert.runs import RunFolder, open_run
 from kbert.workflows import evaluate as evaluation
+from kbert.workflows import export as exporting
 from kbert.workflows import finetune as finetuning
 from kbert.workflows.predictor import Predictor, Text, check_precision
 
@@ -89,6 +90,34 @@ class Run:
             split=split,
             settings={key: _plain(value) for key, value in (settings or {}).items()},
         )
+
+    def export(
+        self,
+        output: PathLike,
+        *,
+        version: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Writes `output/VERSION` for TensorFlow Serving, as `kbert export` does.
+
+        Args:
+            output: the model's folder, `saved_models/NAME`.
+            version: its number; the next free one by default.
+            settings: `{"export.precision": "bfloat16"}`.
+
+        Returns:
+            The version's folder.
+
+        Raises:
+            kbert.errors.ExportError: it cannot be written there.
+        """
+        config = load_config(
+            ExportConfig, options={k: _plain(v) for k, v in (settings or {}).items()}
+        )
+        written = exporting.export(
+            self._folder, Path(output), version=version, settings=config.export
+        )
+        return written.path
 
 
 def finetune(

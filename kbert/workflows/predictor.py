@@ -6,7 +6,7 @@ here, so that their figures agree.
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
@@ -100,7 +100,7 @@ class Predictor:
         self._batching = Batching(max_length, tokens_per_batch=_TOKENS_PER_BATCH)
         strings = tf.TensorSpec([None], tf.string)
         signature = [strings, strings] if self.is_paired else [strings]
-        self._encode = tf.function(self.encoder, input_signature=signature)
+        self._encode_graph = tf.function(self.encoder, input_signature=signature)
 
     def predict(
         self,
@@ -155,10 +155,21 @@ class Predictor:
         while window := list(islice(remaining, _WINDOW)):
             texts_of = self._take_apart(window, start)
             start += len(window)
-            dataset = encode_texts(self._encode, *texts_of.values())
-            answers = self.task.answers(self.predict(dataset))
+            answers = self.task.answers(self.predict(self._encode(texts_of)))
             for *given, answer in zip(*texts_of.values(), answers, strict=True):
                 yield dict(zip(texts_of, given, strict=True)) | answer
+
+    def encode(self, texts: Sequence[Text]) -> EncodedDataset:
+        """Encodes texts, or pairs of texts, that fit in memory, for `predict`.
+
+        Raises:
+            RunError: pairs for a run of single texts, or the other way round.
+            TypeError: neither a text nor a pair of texts.
+        """
+        return self._encode(self._take_apart(list(texts), start=0))
+
+    def _encode(self, texts_of: dict[str, list[str]]) -> EncodedDataset:
+        return encode_texts(self._encode_graph, *texts_of.values())
 
     def _take_apart(self, window: list[Text], start: int) -> dict[str, list[str]]:
         """The window by column: `text`, and for a pair task `text_pair`.

@@ -1,0 +1,84 @@
+"""What training leaves behind: point 39."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from kbert.exporting.checks.opened import Export
+from kbert.exporting.checks.points import Check, FailError, SkipError, some
+
+# Slots as Keras, TensorFlow 2 and TensorFlow 1 name them.
+_SLOT = re.compile(
+    r"optimizer|/(adam|adamw|momentum|adagrad|rmsprop|ftrl)(_\d+)?(/|$)|beta[12]_power",
+    re.IGNORECASE,
+)
+_RANDOM = re.compile(
+    r".*Dropout.*|(Stateful|Stateless)?(Random|Truncated|Parameterized).*"
+    r"|(Stateless)?Multinomial"
+)
+
+
+def is_for_inference(export: Export) -> str:
+    """Point 39."""
+    index = export.folder / "variables" / "variables"
+    try:
+        names = [name for name, _ in tf.train.list_variables(str(index))]
+    except tf.errors.OpError:
+        raise SkipError("the variables cannot be read (points 2 and 16)") from None
+    if slots := [name for name in names if _SLOT.search(name)]:
+        raise FailError(
+            f"the variables hold an optimizer's: {some(slots)}. They make an export up "
+            "to three times as large; save the model's variables alone."
+        )
+    ops = reachable_ops(export.meta_graph, export.signatures.values())
+    if drawn := sorted(op for op in ops if _RANDOM.fullmatch(op)):
+        raise FailError(
+            f"answers depend on {some(drawn)}: on chance. Call the model with "
+            "training=False."
+        )
+    return f"{len(names)} variables"
+
+
+def reachable_ops(meta_graph: Any, signatures: Iterable[Any]) -> set[str]:
+    """The ops that the outputs of signatures depend on, inside functions too."""
+    library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    outputs = (info.name for s in signatures for info in s.outputs.values())
+    ops: set[str] = set()
+    entered: set[str] = set()
+    waiting = [(meta_graph.graph_def.node, list(outputs))]
+    while waiting:
+        nodes, starts = waiting.pop()
+        for node in _ancestors({node.name: node for node in nodes}, starts):
+            ops.add(node.op)
+            for name in _functions(node):
+                if name in library and name not in entered:
+                    entered.add(name)
+                    function = library[name]
+                    ends = [*function.ret.values(), *function.control_ret.values()]
+                    waiting.append((function.node_def, ends))
+    return ops
+
+
+CHECKS = (Check(39, "nothing of training is left", is_for_inference),)
+
+
+def _ancestors(nodes: Mapping[str, Any], starts: list[str]) -> Iterator[Any]:
+    """The nodes that tensors depend on, named `node:0`, `node:name:0` or `^node`."""
+    seen = set()
+    waiting = list(starts)
+    while waiting:
+        name = waiting.pop().removeprefix("^").partition(":")[0]
+        if name in nodes and name not in seen:
+            seen.add(name)
+            yield nodes[name]
+            waiting += nodes[name].input
+
+
+def _functions(node: Any) -> Iterator[str]:
+    """The functions that a node calls: by its op, or by an attribute."""
+    yield node.op
+    for value in node.attr.values():
+        yield value.func.name
+        yield from (function.name for function in value.list.func)

@@ -1,0 +1,340 @@
+"""The models that are served: found, loaded, swapped and unloaded while in use.
+
+One thread looks at the base paths and decides (lifecycle.py); others load and unload.
+One lock guards what is known of the models; nothing slow happens under it.
+"""
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from kbert.errors import ServingError
+from kbert.serving.lifecycle import ModelVersions, State, VersionRecord, VersionState
+from kbert.serving.memory import release_memory
+from kbert.serving.model_config import check_model_config
+from kbert.serving.registry import Registry, describe_unavailable
+from kbert.serving.servable import LoadOptions, Servable
+from kbert.serving.status import Code, StatusError
+from kbert.serving.versions import Look, look
+
+logger = logging.getLogger(__name__)
+
+_NUM_LOAD_THREADS = 4
+
+
+@dataclass(frozen=True)
+class ManagerOptions:
+    """How models are looked for and loaded.
+
+    Attributes:
+        load: how each version is loaded.
+        poll_seconds: from one look at the disk to the next; 0 to look once.
+        max_load_retries: how often a version that failed is loaded again.
+        load_retry_interval_seconds: the time between.
+        allow_labels_for_unavailable: whether a new label may name a version that is
+            not available (yet).
+    """
+
+    load: LoadOptions = field(default_factory=LoadOptions)
+    poll_seconds: float = 1.0
+    max_load_retries: int = 5
+    load_retry_interval_seconds: float = 60.0
+    allow_labels_for_unavailable: bool = False
+
+
+class ModelManager:
+    """Serves models; safe from any thread."""
+
+    def __init__(self, options: ManagerOptions) -> None:
+        self._options = options
+        self._changed = threading.Condition()
+        self._registry = Registry()
+        self._num_configs = 0
+        self._is_look_due = False
+        self._is_closing = False
+        self._workers = ThreadPoolExecutor(_NUM_LOAD_THREADS, "model-loading")
+        self._watcher = threading.Thread(
+            target=self._watch, name="model-watching", daemon=True
+        )
+        self._watcher.start()
+
+    def set_config(self, config: Any, timeout: float | None = None) -> None:
+        """Serves the models of a ModelServerConfig in place of the present ones.
+
+        Returns when the models that are new are available. Then, and not before,
+        labels are changed. What fails leaves the models of the config in force, and
+        the labels as they were.
+
+        Args:
+            timeout: seconds to wait for new models; None for as long as it takes.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT or UNIMPLEMENTED, the config is none, and
+                nothing has changed; UNKNOWN, a new model has no version that can be
+                loaded; FAILED_PRECONDITION, a label names a version that is not
+                available; DEADLINE_EXCEEDED; ABORTED, another config came; UNAVAILABLE,
+                the manager is closed.
+        """
+        check_model_config(config)
+        listed = {}
+        for model in config.model_config_list.config:
+            # The caller's may change.
+            listed[model.name] = type(model)()
+            listed[model.name].CopyFrom(model)
+        with self._changed:
+            self._check_open()
+            new = self._registry.take_over(listed)
+            self._num_configs += 1
+            mine = self._num_configs
+            self._is_look_due = True
+            self._changed.notify_all()
+            is_in_time = self._wait_for(new, timeout, lambda: self._num_configs != mine)
+            self._check_open()
+            if self._num_configs != mine:
+                raise StatusError(Code.ABORTED, "Another config has replaced this one")
+            if missing := _missing(new):
+                code = Code.UNKNOWN if is_in_time else Code.DEADLINE_EXCEEDED
+                raise StatusError(code, describe_unavailable(missing))
+            self._registry.assign_labels(
+                listed.values(),
+                allow_unavailable=self._options.allow_labels_for_unavailable,
+            )
+
+    def wait_until_available(self, timeout: float | None) -> None:
+        """Waits until each model has been loaded.
+
+        Args:
+            timeout: seconds; None for as long as it takes, which is forever where
+                there is no version to load.
+
+        Raises:
+            ServingError: no version of a model could be loaded, or not in time.
+        """
+        with self._changed:
+            models = self._registry.configured()
+            self._wait_for(models, timeout, lambda: False)
+            if missing := _missing(models):
+                raise ServingError(describe_unavailable(missing))
+
+    @contextlib.contextmanager
+    def use(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> Iterator[Servable]:
+        """Lends a servable, which is not unloaded as long as the block lasts.
+
+        Args:
+            version: the version; None for the label's, or the latest available one.
+            label: a label of the model.
+
+        Raises:
+            StatusError: NOT_FOUND, it is not available; INVALID_ARGUMENT, there is no
+                such label.
+        """
+        with self._changed:
+            record = self._registry.find(name, version, label)
+            servable = record.servable
+            record.users += 1
+        assert servable is not None, "available without a servable"
+        try:
+            yield servable
+        finally:
+            with self._changed:
+                record.users -= 1
+                if record.state is State.UNLOADING and record.users == 0:
+                    self._start_unloading(record)
+
+    def states(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> list[VersionState]:
+        """The state of each version that is known of a model, the newest first.
+
+        Args:
+            version: only this one; None for the label's, or all.
+            label: a label of the model.
+
+        Raises:
+            StatusError: NOT_FOUND, there is none; INVALID_ARGUMENT, there is no such
+                label.
+        """
+        with self._changed:
+            return self._registry.states(name, version, label)
+
+    def model_names(self) -> list[str]:
+        """The models of the config, in its order."""
+        with self._changed:
+            return [model.name for model in self._registry.configured()]
+
+    def close(self, timeout: float | None = 10.0) -> None:
+        """Unloads all models and ends all threads.
+
+        Args:
+            timeout: seconds to wait for those who still use a model; after that their
+                requests are cancelled. None for as long as it takes.
+        """
+        with self._changed:
+            self._is_closing = True
+            self._registry.take_over({})
+            self._take_steps()
+            self._changed.notify_all()
+            if not self._changed.wait_for(self._has_ended, timeout):
+                for record in self._registry.records():
+                    if record.state is State.UNLOADING:
+                        self._start_unloading(record, cancel=True)
+                self._changed.wait_for(self._has_ended)
+        self._watcher.join()
+        self._workers.shutdown()
+
+    def _check_open(self) -> None:
+        if self._is_closing:
+            raise StatusError(Code.UNAVAILABLE, "The server is shutting down")
+
+    def _has_ended(self) -> bool:
+        return all(record.state is State.END for record in self._registry.records())
+
+    def _wait_for(
+        self,
+        models: Sequence[ModelVersions],
+        timeout: float | None,
+        give_up: Callable[[], bool],
+    ) -> bool:
+        """Waits, with the lock, until models are available or one of them has failed.
+
+        Returns:
+            Whether that, or a reason to give up, came in time.
+        """
+
+        def is_over() -> bool:
+            has_failed = any(model.failures() for model in models)
+            are_settled = all(model.is_settled() for model in models)
+            return has_failed or are_settled or self._is_closing or give_up()
+
+        return self._changed.wait_for(is_over, timeout)
+
+    def _watch(self) -> None:
+        """The thread that looks at the disk and lets the next steps be taken."""
+        next_look = math.inf
+        while True:
+            with self._changed:
+                if self._is_closing:
+                    return
+                is_due = self._is_look_due or time.monotonic() >= next_look
+                self._is_look_due = False
+                configs = [(m, m.config) for m in self._registry.configured()]
+            looks = []
+            if is_due:
+                # A disk may be slow: not under the lock.
+                looks = [(model, config, look(config)) for model, config in configs]
+                next_look = time.monotonic() + (self._options.poll_seconds or math.inf)
+            with self._changed:
+                for model, config, found in looks:
+                    if model.config is config:
+                        _apply(model, found)
+                ask_at = min(self._take_steps(), next_look)
+                self._changed.notify_all()
+                if not self._is_look_due and not self._is_closing:
+                    seconds = None
+                    if ask_at < math.inf:
+                        seconds = max(ask_at - time.monotonic(), 0)
+                    self._changed.wait(seconds)
+
+    def _take_steps(self) -> float:
+        """Starts, with the lock, what is to be done; returns when to ask again."""
+        ask_at = math.inf
+        for model in self._registry.models():
+            steps = model.next_steps(time.monotonic())
+            for record in steps.load:
+                # Done with nothing before the lock is released: the worker needs it.
+                future = self._workers.submit(self._load, model, record)
+                future.add_done_callback(partial(self._end_loading, model, record))
+            for record in steps.unload:
+                self._start_unloading(record)
+            ask_at = min(ask_at, steps.ask_at)
+        return ask_at
+
+    def _load(self, model: ModelVersions, record: VersionRecord) -> Servable | None:
+        """In a worker: loads a version, unless it is wanted no longer."""
+        with self._changed:
+            if not model.wants(record.version):
+                return None
+            record.state = State.LOADING
+        return Servable.load(
+            model.name, record.version, record.path, self._options.load
+        )
+
+    def _end_loading(
+        self,
+        model: ModelVersions,
+        record: VersionRecord,
+        future: "Future[Servable | None]",
+    ) -> None:
+        """In a worker: what is known once a loading has ended, in whatever way."""
+        error = future.exception()
+        with self._changed:
+            if error is not None:
+                self._note_failure(model, record, error)
+            elif (servable := future.result()) is None:
+                record.state = State.END
+            else:
+                record.state, record.error = State.AVAILABLE, None
+                record.servable = servable
+            self._take_steps()
+            # Wakes the watcher too, which then knows of the next retry.
+            self._changed.notify_all()
+
+    def _note_failure(
+        self, model: ModelVersions, record: VersionRecord, error: BaseException
+    ) -> None:
+        what = f"{model.name} version {record.version}"
+        if isinstance(error, StatusError):
+            # A copy: the traceback of the original holds on to the graph.
+            status = StatusError(error.code, error.message)
+            logger.warning("Loading %s failed: %s", what, status)
+        else:
+            status = StatusError(Code.INTERNAL, repr(error))
+            logger.error("Loading %s failed", what, exc_info=error)
+        retry_at = None
+        if record.failures < self._options.max_load_retries:
+            seconds = self._options.load_retry_interval_seconds
+            retry_at = time.monotonic() + seconds
+            logger.info("%s is tried again in %g s", what, seconds)
+        record.fail(status, retry_at)
+        self._workers.submit(release_memory)
+
+    def _start_unloading(self, record: VersionRecord, *, cancel: bool = False) -> None:
+        """With the lock: unloads a version whose users are gone, or are to go."""
+        servable, record.servable = record.servable, None
+        if servable is not None:
+            future = self._workers.submit(servable.close, cancel=cancel)
+            future.add_done_callback(partial(self._end_unloading, record))
+
+    def _end_unloading(self, record: VersionRecord, future: "Future[None]") -> None:
+        """In a worker: a version is gone."""
+        if (error := future.exception()) is not None:
+            logger.error("Unloading version %d failed", record.version, exc_info=error)
+        with self._changed:
+            record.state = State.END
+            self._take_steps()
+            self._changed.notify_all()
+
+
+def _missing(models: Sequence[ModelVersions]) -> list[ModelVersions]:
+    """The models that have failed, or that nothing is known of yet."""
+    return [m for m in models if m.failures() or not m.is_settled()]
+
+
+def _apply(model: ModelVersions, found: Look) -> None:
+    """What a look at the disk has found is what is wanted from now on."""
+    if found.wanted is not None:
+        model.wanted = found.wanted
+    complaints = (*found.complaints, *model.kept_from_elsewhere())
+    if complaints != model.complaints:
+        model.complaints = complaints
+        for complaint in complaints:
+            logger.warning("Model %s: %s", model.name, complaint)

@@ -1,0 +1,18 @@
+"""Giving memory back to the system when a model goes."""
+
+import ctypes
+import gc
+
+
+def release_memory() -> None:
+    """Frees what is no longer reachable, and returns free pages to the system.
+
+    A graph's Python objects refer to each other in circles, and through them to the
+    session; the garbage collector would come to them late. glibc keeps what was freed
+    for later use, a model's weights included, unless it is told to trim. Where there
+    is another C library, that part is left to it.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

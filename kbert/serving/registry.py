@@ -1,0 +1,145 @@
+"""What a server knows of its models, and how requests find a version among them.
+
+Whoever calls holds the manager's lock: nothing in here does. Messages are those of
+TensorFlow Serving's server_core.cc and get_model_status_impl.cc.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kbert.serving.lifecycle import ModelVersions, VersionRecord, VersionState
+from kbert.serving.status import Code, StatusError
+
+
+class Registry:
+    """Models by name; those that are served no longer are kept for their states."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ModelVersions] = {}
+
+    def models(self) -> list[ModelVersions]:
+        """All models, those that were served before included."""
+        return list(self._models.values())
+
+    def configured(self) -> list[ModelVersions]:
+        """The models of the config, in its order."""
+        return [model for model in self.models() if model.config is not None]
+
+    def records(self) -> Iterator[VersionRecord]:
+        for model in self.models():
+            yield from model.records.values()
+
+    def take_over(self, listed: Mapping[str, Any]) -> list[ModelVersions]:
+        """Puts the ModelConfigs by name in the place of the present ones.
+
+        Returns:
+            The models that were not served before.
+        """
+        for present in self.configured():
+            if present.name not in listed:
+                present.remove()
+        new = []
+        for name, config in listed.items():
+            # The order of the config is the order of the dictionary.
+            model = self._models.pop(name, None)
+            if model is None:
+                model = ModelVersions(name)
+            self._models[name] = model
+            if model.config is None:
+                model.wanted = None
+                new.append(model)
+            model.config = config
+        return new
+
+    def assign_labels(self, configs: Iterable[Any], *, allow_unavailable: bool) -> None:
+        """Gives each model the labels of its ModelConfig.
+
+        Args:
+            allow_unavailable: whether a label that is new may name any version.
+
+        Raises:
+            StatusError: FAILED_PRECONDITION, and no label has changed.
+        """
+        configs = list(configs)
+        for config in configs:
+            model = self._models[config.name]
+            for label, version in config.version_labels.items():
+                may_be_any = allow_unavailable and label not in model.labels
+                if not may_be_any and not model.is_available(version):
+                    raise StatusError(
+                        Code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {version} of model "
+                        f"{model.name}, which is not currently available for inference",
+                    )
+        for config in configs:
+            self._models[config.name].labels = dict(config.version_labels)
+
+    def find(self, name: str, version: int | None, label: str | None) -> VersionRecord:
+        """The available version that a request is for.
+
+        Raises:
+            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+        """
+        if label is not None:
+            version = self._version_of(name, label)
+        model = self._models.get(name)
+        if version is not None:
+            if model is not None and model.is_available(version):
+                return model.records[version]
+            wanted = f"Specific({name}, {version})"
+        else:
+            record = None if model is None else model.latest_available()
+            if record is not None:
+                return record
+            wanted = f"Latest({name})"
+        raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+
+    def states(
+        self, name: str, version: int | None, label: str | None
+    ) -> list[VersionState]:
+        """The state of a version, or of each that is known, the newest first.
+
+        Raises:
+            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+        """
+        if label is not None:
+            version = self._version_of(name, label)
+        model = self._models.get(name)
+        records = {} if model is None else model.records
+        if version is not None:
+            if version in records:
+                return [records[version].describe()]
+            raise StatusError(
+                Code.NOT_FOUND, f"Could not find version {version} of model {name}"
+            )
+        if not records:
+            raise StatusError(
+                Code.NOT_FOUND, f"Could not find any versions of model {name}"
+            )
+        return [records[number].describe() for number in sorted(records, reverse=True)]
+
+    def _version_of(self, name: str, label: str) -> int:
+        model = self._models.get(name)
+        if model is None or label not in model.labels:
+            raise StatusError(
+                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}"
+            )
+        return model.labels[label]
+
+
+def describe_unavailable(models: Sequence[ModelVersions]) -> str:
+    """Which models are not available, and why."""
+    reasons = []
+    for model in models:
+        failures = model.failures()
+        reasons += [
+            f"{model.name} version {record.version}: {record.error}"
+            for record in failures
+        ]
+        if not failures:
+            what = "; ".join(model.complaints) or "still loading"
+            reasons.append(f"{model.name}: {what}")
+    return (
+        f"{len(models)} servable(s) did not become available: "
+        f"{{{'}, {'.join(reasons)}}}"
+    )

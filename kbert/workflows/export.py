@@ -1,0 +1,183 @@
+"""Export: a run in, a version of a served model out."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kbert.errors import ExportError
+from kbert.exporting import card, server_files, warmup
+from kbert.exporting.checks.tokenizer import VOCABULARY_FILE_NAME
+from kbert.exporting.fresh import FreshServable
+from kbert.exporting.golden import TOLERANCES, Golden, golden_texts
+from kbert.exporting.saved_model import write_saved_model
+from kbert.exporting.versions import building, check_target, model_name, publish
+from kbert.files import write_json, write_text
+from kbert.runs import RunFolder, open_run
+from kbert.settings import ExportSettings
+from kbert.tasks.served import LENGTH_MULTIPLE, ServedModel, Signature
+from kbert.workflows.machine import versions
+from kbert.workflows.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+_SIGNATURE = "serving_default"
+# Weights once, graphs and the vocabulary a few times.
+_OVERHEAD_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        path: the version's folder.
+        signatures: its signatures, by name.
+        difference: the largest difference to a number that the run answers.
+        num_texts: how many texts that was seen on.
+    """
+
+    path: Path
+    signatures: dict[str, Signature]
+    difference: float
+    num_texts: int
+
+
+def export(
+    run: RunFolder | str | os.PathLike[str],
+    output: Path,
+    *,
+    version: int | None = None,
+    settings: ExportSettings,
+) -> Export:
+    """Writes a run as `output/VERSION`, which TensorFlow Serving serves.
+
+    What was written is loaded again as a server does, in a process that has neither
+    Keras nor kbert, and has to answer as the run does before it is published.
+
+    Args:
+        run: a run folder, or its path.
+        output: the model's folder; its name is the model's.
+        version: its number; None for the next free one.
+        settings: precision and batching.
+
+    Raises:
+        RunError: the run is no run, or damaged.
+        ExportError: the folder or the version will not do, or the export answers
+            otherwise than the run.
+        OSError: the folder cannot be written. Nothing is left of the version.
+    """
+    check_target(output, version)
+    if keras.config.backend() != "tensorflow":
+        raise ExportError(
+            "Only Keras's TensorFlow backend exports. Received: KERAS_BACKEND="
+            f"{keras.config.backend()}. A run is of no backend: run the same command "
+            "with KERAS_BACKEND=tensorflow."
+        )
+    folder = run if isinstance(run, RunFolder) else open_run(run)
+    predictor = Predictor(folder)
+    served = _load(predictor, settings.precision)
+    signatures = predictor.task.signatures(served)
+    golden = _golden(predictor, settings.precision)
+    with building(output) as hidden:
+        variables = [variable.value for variable in served.model.variables]
+        write_saved_model(hidden, signatures, variables)
+        extra = hidden / "assets.extra"
+        extra.mkdir()
+        golden.write(extra)
+        vocabulary = served.encoder.tokenizer.vocabulary
+        write_text(extra / VOCABULARY_FILE_NAME, "".join(f"{t}\n" for t in vocabulary))
+        logger.info("loading what was written in a fresh process")
+        with FreshServable(hidden) as fresh:
+            difference = golden.difference(fresh.call(_SIGNATURE, golden.feeds()))
+            calls = _warmup_calls(fresh, served, settings)
+        name = model_name(output)
+        num_calls = warmup.write_warmup(extra / warmup.FILE_NAME, name, calls)
+        logger.info("%d warm-up requests", num_calls)
+        _write_server_files(extra, name, settings)
+        write_json(
+            extra / card.FILE_NAME,
+            card.build_card(
+                name=name,
+                task=folder.read_task(),
+                run=_origin(folder),
+                signatures=signatures,
+                settings=settings,
+                versions=versions(),
+            ),
+        )
+        path = publish(hidden, output, version)
+    return Export(path, signatures, difference, len(golden_texts(is_paired=False)))
+
+
+def _load(predictor: Predictor, precision: str) -> ServedModel:
+    folder = str(predictor.run.model_folder)
+    loaded = predictor.task.load_model(folder, dtype=precision)
+    # Without keras-hub's own preprocessing: texts are encoded by kbert's.
+    model = keras.Model(loaded.input, loaded.output)
+    return ServedModel(predictor.encoder, model, predictor.is_paired)
+
+
+def _golden(predictor: Predictor, precision: str) -> Golden:
+    texts = golden_texts(is_paired=predictor.is_paired)
+    predictions = predictor.predict(predictor.encode(texts))
+    pairs = [(text,) if isinstance(text, str) else text for text in texts]
+    columns = [list(column) for column in zip(*pairs, strict=True)]
+    names = ("text", "text_pair")[: len(columns)]
+    return Golden(
+        precision=precision,
+        tolerance=TOLERANCES[precision],
+        inputs=dict(zip(names, columns, strict=True)),
+        outputs=predictor.task.served_outputs(predictions),
+    )
+
+
+def _warmup_calls(
+    fresh: FreshServable, served: ServedModel, settings: ExportSettings
+) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The warm-up requests, after trying the costliest of them."""
+    inputs = [spec.name for spec in served.text_inputs]
+    sizes = warmup.batch_sizes(settings.max_batch_size)
+    lengths = warmup.lengths(served.encoder.max_length, LENGTH_MULTIPLE)
+    largest = [(sizes[-1], lengths[-1])]
+    ((_, feeds),) = warmup.requests(largest, inputs, signature=_SIGNATURE)
+    fresh.call(_SIGNATURE, feeds)
+    start = time.perf_counter()
+    fresh.call(_SIGNATURE, feeds)
+    seconds = time.perf_counter() - start
+    shapes = warmup.plan(sizes, lengths, seconds_of_largest=seconds)
+    return list(warmup.requests(shapes, inputs, signature=_SIGNATURE))
+
+
+def _write_server_files(extra: Path, name: str, settings: ExportSettings) -> None:
+    write_text(
+        extra / server_files.BATCHING_FILE_NAME,
+        server_files.batching_parameters(settings),
+    )
+    write_text(
+        extra / server_files.MODEL_CONFIG_FILE_NAME, server_files.model_config(name)
+    )
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    """What the card says of the run; folders of this machine are left out."""
+    info = folder.read_info()
+    data = {
+        split: {**facts, "name": _last_part(facts.get("name", ""))}
+        for split, facts in info.get("data", {}).items()
+    }
+    return {
+        "preset": _last_part(folder.read_config().model.preset),
+        "metrics": folder.read_metrics(),
+        "data": data,
+        "trained_with": info.get("versions", {}),
+    }
+
+
+def _last_part(name: str) -> str:
+    return Path(name).name if os.path.isabs(name) else name
