@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from kbert.data.sources import Chunk, Source
 from kbert.data.temporary import naming_temporary_folder, temporary_file
+from kbert.data.values import to_bytes
 from kbert.errors import DataError, UserError
 from kbert.tokenization import Packed, Truncation, WordPieceTokenizer, pack
 
@@ -153,7 +154,7 @@ def encode_texts(
     """
     columns = [texts] if text_pairs is None else [texts, text_pairs]
     encoded = encode(
-        *(tf.constant([_to_bytes(t) for t in column], tf.string) for column in columns)
+        *(tf.constant([to_bytes(t) for t in column], tf.string) for column in columns)
     )
     lengths = encoded["lengths"].numpy()
     return EncodedDataset(
@@ -206,17 +207,6 @@ def encode_source(
             label_names=tuple(label_numbers),
             report=report,
         )
-
-
-def _to_bytes(text: str) -> bytes:
-    """UTF-8; of what is no Unicode, bytes that the tokenizer passes over.
-
-    Python holds bytes of a command line that are no UTF-8 as lone surrogates.
-    """
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

@@ -81,3 +81,14 @@ def _shown(value: object) -> str:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return shown if isinstance(value, str) else f"{type(value).__name__} {shown}"
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8; of what is no Unicode, bytes that the tokenizer passes over.
+
+    Python holds bytes of a command line that are no UTF-8 as lone surrogates.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

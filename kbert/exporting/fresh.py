@@ -43,6 +43,9 @@ class FreshServable:
         libraries: which of tensorflow-text's op libraries the process has: `portable`
             (fast WordPiece, regex split, normalize) or `all`.
         timeout: the most seconds for a request; a process that takes longer is ended.
+
+    Attributes:
+        timeout: as given.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class FreshServable:
     ) -> None:
         self._folder = Path(os.path.abspath(folder))
         self._libraries = libraries
-        self._timeout = timeout
+        self.timeout = timeout
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
 
@@ -161,7 +164,7 @@ class FreshServable:
             self._start()
         process = self._process
         assert process is not None and process.stdin and process.stdout
-        with _ended_after(process, self._timeout) as is_late:
+        with _ended_after(process, self.timeout) as is_late:
             try:
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
@@ -180,7 +183,7 @@ class FreshServable:
         lines = self._read_log().strip().splitlines()
         self.close()
         if is_late:
-            return ExportError(f"there is no answer after {self._timeout:g} s")
+            return ExportError(f"there is no answer after {self.timeout:g} s")
         with contextlib.suppress(ValueError):
             how = f"by {signal.Signals(-code).name}"
             return ExportError(f"the process was ended {how}: {_last(lines)}")

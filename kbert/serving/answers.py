@@ -49,18 +49,6 @@ def texts_by_input(
     return {"text": list(firsts), "text_pair": list(seconds)}
 
 
-def to_bytes(text: str) -> bytes:
-    """UTF-8, and of what is no Unicode the bytes that a run makes of it.
-
-    Python holds bytes of a command line that are no UTF-8 as lone surrogates; the
-    model passes over them.
-    """
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-
-
 def check_outputs(outputs: Mapping[str, Any], num_texts: int, where: str) -> Outputs:
     """Checks that there is a label, a score and a list of numbers for each text.
 

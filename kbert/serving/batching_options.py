@@ -11,7 +11,6 @@ from typing import Any
 
 from kbert.errors import ConfigError
 
-
 _LEAST = {
     "max_batch_size": 1,
     "batch_timeout_micros": 0,

@@ -11,6 +11,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kbert.data.values import to_bytes
 from kbert.errors import ServingError
 from kbert.serving.addresses import Address, parse_url
 from kbert.serving.answers import (
@@ -20,7 +21,6 @@ from kbert.serving.answers import (
     check_text,
     fit_together,
     texts_by_input,
-    to_bytes,
 )
 from kbert.serving.latencies import Latencies
 from kbert.serving.rest_transport import RestTransport

@@ -68,16 +68,16 @@ class ModelManager:
     def set_config(self, config: Any, timeout: float | None = None) -> None:
         """Serves the models of a ModelServerConfig in place of the present ones.
 
-        Returns when the models that are new are available. Then, and not before,
-        labels are changed. What fails leaves the models of the config in force, and
-        the labels as they were.
+        Returns when the models that are new, or had no version available, have one.
+        Then, and not before, labels are changed. What fails leaves the models of the
+        config in force, and the labels as they were.
 
         Args:
-            timeout: seconds to wait for new models; None for as long as it takes.
+            timeout: seconds to wait for models; None for as long as it takes.
 
         Raises:
             StatusError: INVALID_ARGUMENT or UNIMPLEMENTED, the config is none, and
-                nothing has changed; UNKNOWN, a new model has no version that can be
+                nothing has changed; UNKNOWN, a model has no version that can be
                 loaded; FAILED_PRECONDITION, a label names a version that is not
                 available; DEADLINE_EXCEEDED; ABORTED, another config came; UNAVAILABLE,
                 the manager is closed.
@@ -90,16 +90,19 @@ class ModelManager:
             listed[model.name].CopyFrom(model)
         with self._changed:
             self._check_open()
-            new = self._registry.take_over(listed)
+            awaited = self._registry.take_over(listed)
+            self._take_steps()
             self._num_configs += 1
             mine = self._num_configs
             self._is_look_due = True
             self._changed.notify_all()
-            is_in_time = self._wait_for(new, timeout, lambda: self._num_configs != mine)
+            is_in_time = self._wait_for(
+                awaited, timeout, lambda: self._num_configs != mine
+            )
             self._check_open()
             if self._num_configs != mine:
                 raise StatusError(Code.ABORTED, "Another config has replaced this one")
-            if missing := _missing(new):
+            if missing := _missing(awaited):
                 code = Code.UNKNOWN if is_in_time else Code.DEADLINE_EXCEEDED
                 raise StatusError(code, describe_unavailable(missing))
             self._registry.assign_labels(
@@ -280,7 +283,7 @@ class ModelManager:
             if error is not None:
                 self._note_failure(model, record, error)
             elif (servable := future.result()) is None:
-                record.state = State.END
+                record.state, record.is_past = State.END, True
             else:
                 record.state, record.error = State.AVAILABLE, None
                 record.servable = servable

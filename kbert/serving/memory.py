@@ -3,6 +3,8 @@
 import ctypes
 import gc
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
 
 def release_memory() -> None:
     """Frees what is no longer reachable, and returns free pages to the system.
@@ -13,6 +15,5 @@ def release_memory() -> None:
     is another C library, that part is left to it.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if _malloc_trim is not None:
+        _malloc_trim(0)

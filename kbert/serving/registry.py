@@ -33,12 +33,12 @@ class Registry:
         """Puts the ModelConfigs by name in the place of the present ones.
 
         Returns:
-            The models that were not served before.
+            The models that are new, and others with no version available.
         """
         for present in self.configured():
             if present.name not in listed:
                 present.remove()
-        new = []
+        waiting = []
         for name, config in listed.items():
             # The order of the config is the order of the dictionary.
             model = self._models.pop(name, None)
@@ -47,9 +47,10 @@ class Registry:
             self._models[name] = model
             if model.config is None:
                 model.wanted = None
-                new.append(model)
+            if model.config is None or model.latest_available() is None:
+                waiting.append(model)
             model.config = config
-        return new
+        return waiting
 
     def assign_labels(self, configs: Iterable[Any], *, allow_unavailable: bool) -> None:
         """Gives each model the labels of its ModelConfig.

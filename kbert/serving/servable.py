@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import deprecation
 
 from kbert.errors import ConfigError
 from kbert.serving import op_libraries
@@ -27,8 +28,10 @@ logger = logging.getLogger(__name__)
 _TAGS = ["serve"]
 # What Python's session puts before the message of the run.
 _PREFIX = "Graph execution error:\n\n"
-# What the loader raises for a folder that is no complete SavedModel.
+# What the loader raises for a folder that is no complete SavedModel; the first counts.
 _LOAD_ERRORS = {
+    FileNotFoundError: Code.NOT_FOUND,
+    PermissionError: Code.PERMISSION_DENIED,
     OSError: Code.DATA_LOSS,  # a file cannot be parsed
     RuntimeError: Code.NOT_FOUND,  # no graph with the tag
     ValueError: Code.FAILED_PRECONDITION,  # no variables, an inconsistent graph
@@ -113,13 +116,6 @@ class Servable:
     def _open(
         cls, name: str, version: int, path: Path, options: LoadOptions
     ) -> "Servable":
-        op_libraries.register()
-        if not (path / "saved_model.pb").is_file():
-            raise StatusError(
-                Code.NOT_FOUND,
-                "Could not find SavedModel .pb or .pbtxt at supplied export directory "
-                f"path: {path}",
-            )
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=options.intra_op_threads,
             inter_op_parallelism_threads=options.inter_op_threads,
@@ -129,7 +125,14 @@ class Servable:
         graph = tf.Graph()
         session = tf.compat.v1.Session(graph=graph, config=config)
         try:
-            with graph.as_default():
+            op_libraries.register()
+            if not (path / "saved_model.pb").is_file():
+                raise FileNotFoundError(
+                    "Could not find SavedModel .pb or .pbtxt at supplied export "
+                    f"directory path: {path}"
+                )
+            # Deprecated it may be, but it is how TensorFlow Serving loads.
+            with graph.as_default(), deprecation.silence():
                 load = tf.compat.v1.saved_model.loader.load
                 meta_graph = load(session, _TAGS, str(path))
         except tf.errors.OpError as error:

@@ -6,7 +6,7 @@ import logging
 import queue
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -42,7 +42,8 @@ def serve(prepared: Prepared) -> int:
     """Loads the models, answers until a signal, then ends what was begun.
 
     Ports open when every model is available. A first SIGINT or SIGTERM stops new
-    requests and answers those that were accepted; a second one ends the process.
+    requests and answers those that were accepted; a second one ends the process at
+    once. While models are loaded a signal does what it did before the call.
     Called in the main thread, which is where signals arrive.
 
     Returns:
@@ -55,6 +56,7 @@ def serve(prepared: Prepared) -> int:
     options = prepared.options
     stopping: queue.SimpleQueue[int] = queue.SimpleQueue()
     with contextlib.ExitStack() as ending:
+        ending.callback(_set_handlers, _handlers())
         if prepared.rest_socket is not None:
             ending.enter_context(prepared.rest_socket)
         manager = ModelManager(_manager_options(options, prepared.batching))
@@ -63,9 +65,13 @@ def serve(prepared: Prepared) -> int:
             ending.callback(poller.join)
         # By then all requests are answered or given up.
         ending.callback(manager.close, 0.0)
-        config = _load_models(manager, options)
-        # Until here a signal raises, as it does anywhere.
-        ending.callback(_send_signals_to(stopping))
+        try:
+            config = _load_models(manager, options)
+        except KeyboardInterrupt:
+            logger.info("Stopping when what is being loaded is loaded")
+            _set_handlers(dict.fromkeys(_handlers(), signal.SIG_DFL))
+            raise
+        _send_signals_to(stopping)
         servers = _Servers(prepared, manager, stopping)
         ending.callback(servers.stop)
         servers.start()
@@ -217,23 +223,24 @@ def _grpc_options(options: ServerOptions) -> GrpcOptions:
     )
 
 
-def _send_signals_to(stopping: "queue.SimpleQueue[int]") -> Callable[[], None]:
-    """SIGINT and SIGTERM become their number in a queue; a second one ends us.
+def _handlers() -> dict[int, Any]:
+    """What is done at each signal; a shell lets background jobs ignore SIGINT."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    return {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
 
-    Returns:
-        Puts back what was done at a signal before.
-    """
+
+def _set_handlers(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _send_signals_to(stopping: "queue.SimpleQueue[int]") -> None:
+    """SIGINT and SIGTERM become their number in a queue; a second one ends us."""
+    heard = _handlers()
 
     def receive(number: int, frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        _set_handlers(dict.fromkeys(heard, signal.SIG_DFL))
         # A queue that may be used in a handler: it waits for no lock.
         stopping.put(number)
 
-    before = {number: signal.signal(number, receive) for number in _SIGNALS}
-
-    def put_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    return put_back
+    _set_handlers(dict.fromkeys(heard, receive))

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from kbert.data.values import to_bytes
 from kbert.errors import ServingError
 from kbert.serving import Client
 from kbert.serving.retries import Retries
@@ -69,9 +70,7 @@ def test_answers_are_those_of_a_run(client):
 def test_what_is_no_utf_8_arrives_as_the_bytes_that_a_run_sees(
     client, server, text, data
 ):
-    from kbert.data.encoded import _to_bytes
-
-    assert _to_bytes(text) == data
+    assert to_bytes(text) == data
     assert client.predict([text, "plain"]) == [expected(text, data), expected("plain")]
     sent = server.predictions[0]["inputs"]["text"]
     assert list(sent[0]) == ["b64"]

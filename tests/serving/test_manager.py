@@ -410,6 +410,17 @@ def test_waiting_for_a_model_that_fails_ends_with_its_reason(make, base: Path):
         manager.wait_until_available(PATIENCE)
 
 
+def test_a_config_with_a_failed_model_fails_again(make, publish, base: Path):
+    manager = make()
+    (base / "1").mkdir()
+    for _ in range(2):
+        with pytest.raises(StatusError, match="did not become available"):
+            manager.set_config(single_model_config("m", base), timeout=PATIENCE)
+    publish(2)
+    manager.set_config(single_model_config("m", base), timeout=PATIENCE)
+    assert answer(manager) == 2
+
+
 def test_a_model_without_versions_is_waited_for(make, publish, base: Path):
     manager = make()
     with pytest.raises(StatusError, match="No versions in") as caught:
@@ -606,7 +617,7 @@ def test_swaps_under_load_fail_no_request(make, publish, base: Path):
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, number) for number in range(8)]
         for version in range(2, 8):
-            wait_until(lambda: any(version - 1 in each for each in seen))
+            wait_until(lambda v=version - 1: any(v in each for each in seen))
             publish(version)
             wait_for_state(manager, version - 1, "END")
         wait_until(lambda: any(7 in each for each in seen))

@@ -1,13 +1,14 @@
 """The whole server, as a process: public protocols in, signals, mistakes."""
 
 import contextlib
+import functools
 import http.client
 import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from kbert.errors import UserError
+from kbert.serving import ports
+from kbert.serving.manager import ModelManager
 from kbert.serving.options import ServerOptions
 from kbert.serving.prepared import prepare
 from kbert.serving.server import serve
@@ -179,18 +182,25 @@ def fill_with_four(
     process: Process, pool: ThreadPoolExecutor
 ) -> tuple[list[Future[Any]], list[Future[Any]]]:
     """Two requests of each protocol, all of which have been accepted."""
-    body = {"instances": [4.0]}
-    while True:
-        rest = [pool.submit(process.post, "half", body) for _ in range(2)]
-        calls = [
-            pool.submit(grpc_predict, process, "half", x=[np.float32(4.0)])
-            for _ in range(2)
-        ]
-        refused = process.post("half", body)
-        # A fifth one is refused only where the four are there.
-        if "limit of 4 requests" in refused.get("error", ""):
-            return rest, calls
-        wait([*rest, *calls])
+
+    def until_accepted(ask: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                answer = ask()
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                continue
+            if "limit of 4 requests" not in str(answer):
+                return answer
+
+    rest = functools.partial(process.post, "half", {"instances": [4.0]})
+    call = functools.partial(grpc_predict, process, "half", x=[np.float32(4.0)])
+    asked = [pool.submit(until_accepted, ask) for ask in (rest, rest, call, call)]
+    # What is no request at all is answered at once where a place is free.
+    while "limit of 4 requests" not in process.post("half", {})["error"]:
+        pass
+    return asked[:2], asked[2:]
 
 
 def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
@@ -251,3 +261,24 @@ def test_a_bad_config_file_ends_the_start(
     file = tmp_path / "models.config"
     file.write_text(text)
     refuse(match, model_config_file=file)
+
+
+def test_an_interrupt_while_loading_leaves_signals_as_they_were(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(*arguments: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ModelManager, "wait_until_available", receive)
+    before = signal.getsignal(signal.SIGINT)
+    options = ServerOptions(
+        model_name="half",
+        model_base_path=folder / "half",
+        port=0,
+        rest_api_port=free_port(),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        serve(prepare(options))
+    assert signal.getsignal(signal.SIGINT) is before
+    # Nothing is left of it: its port is free, too.
+    ports.bind("127.0.0.1", options.rest_api_port, "rest_api_port").close()

@@ -28,8 +28,8 @@ def is_a_version(export: Export) -> str:
     if half := [name for name in half if name != folder.name]:
         raise FailError(
             f"version {some(half)} beside it lacks saved_model.pb or its variables, "
-            "and a server would try to load it. Remove it; write versions under a hidden "
-            "name and rename them."
+            "and a server would try to load it. Remove it; write versions under a "
+            "hidden name and rename them."
         )
     if closed := _closed_to_others(folder):
         raise FailError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kbert.display import printable
 from kbert.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _UNREADABLE = (
     ValueError,
     tf.errors.OpError,
 )
+_MOST_CHARACTERS = 800
 _WORDS = {"pass": "ok", "fail": "FAIL", "skip": "skip"}
 
 
@@ -76,7 +78,9 @@ def judge(check: Check, export: "Export") -> Point:
     """Looks at one point; whatever the export is like, there is an answer."""
 
     def point(status: Literal["pass", "fail", "skip"], detail: object) -> Point:
-        return Point(check.number, check.title, status, " ".join(str(detail).split()))
+        # The text may be an export's own, with whatever it holds.
+        text = printable(" ".join(str(detail).split()))
+        return Point(check.number, check.title, status, f"{text:.{_MOST_CHARACTERS}}")
 
     try:
         return point("pass", check.look(export))

@@ -71,7 +71,7 @@ def _minor(version: str) -> tuple[int, int]:
         return int(major), int(minor)
     except ValueError:
         raise FailError(
-            f"{EXTRA}/{card.FILE_NAME} has to record versions.tensorflow and minimum and "
-            "recommended of tensorflow_serving, such as 2.21; one of them is "
+            f"{EXTRA}/{card.FILE_NAME} has to record versions.tensorflow, and minimum "
+            "and recommended of tensorflow_serving, such as 2.21; one of them is "
             f"{version}. Export again."
         ) from None

@@ -12,6 +12,7 @@ from kbert.exporting.checks.points import FailError, SkipError
 from kbert.exporting.golden import Golden
 
 SERVING_DEFAULT = "serving_default"
+CLASSIFY = "classify"
 
 # Numbers that do not depend on the batch may still differ in their last digits.
 _TOLERANCE = 1e-4
@@ -29,15 +30,16 @@ def is_classify(definition: Any) -> bool:
     )
 
 
-def takes_texts(definition: Any) -> bool:
+def takes_texts(name: str, definition: Any) -> bool:
     """Whether a signature's inputs are texts alone."""
     dtypes = {info.dtype for info in definition.inputs.values()}
-    return dtypes == {tf.string.as_datatype_enum} and not is_classify(definition)
+    is_string = dtypes == {tf.string.as_datatype_enum}
+    return is_string and not _takes_examples(name, definition)
 
 
 def text_signature(export: Export) -> str:
     """The name of a signature that takes texts, `serving_default` where it does."""
-    names = [name for name, d in export.signatures.items() if takes_texts(d)]
+    names = [name for name, d in export.signatures.items() if takes_texts(name, d)]
     if not names:
         raise SkipError("no signature takes texts")
     return SERVING_DEFAULT if SERVING_DEFAULT in names else names[0]
@@ -62,9 +64,9 @@ def request(export: Export, name: str, batch_size: int) -> dict[str, np.ndarray]
     """
     definition = export.signatures[name]
     texts = [f"text number {number}".encode() for number in range(batch_size)]
-    if takes_texts(definition):
+    if takes_texts(name, definition):
         return {key: np.array(texts, object) for key in definition.inputs}
-    if is_classify(definition):
+    if _takes_examples(name, definition):
         if not export.has_card:
             raise SkipError(f"the features of {name}'s Examples are not known")
         features = list(text_inputs(export, texts))
@@ -121,6 +123,11 @@ def rows(outputs: Mapping[str, np.ndarray], which: slice) -> dict[str, np.ndarra
 def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The rows of several answers in one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _takes_examples(name: str, definition: Any) -> bool:
+    is_named_so = name == CLASSIFY and set(definition.inputs) == {"inputs"}
+    return is_named_so or is_classify(definition)
 
 
 def _example(names: Sequence[str], text: bytes) -> bytes:

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from kbert.exporting.checks.opened import Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
-from kbert.exporting.checks.requests import SERVING_DEFAULT, is_classify, takes_texts
+from kbert.exporting.checks.requests import (
+    CLASSIFY,
+    SERVING_DEFAULT,
+    is_classify,
+    takes_texts,
+)
 
 _METHOD = "tensorflow/serving/predict"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -46,7 +51,7 @@ def inputs_are_as_documented(export: Export) -> str:
     `serving_default` is."""
     if export.has_card:
         _compare_with_card(export)
-    texts = {name: d for name, d in export.signatures.items() if takes_texts(d)}
+    texts = {name: d for name, d in export.signatures.items() if takes_texts(name, d)}
     for name, definition in texts.items():
         for key, info in definition.inputs.items():
             if not _KEY.fullmatch(key):
@@ -87,7 +92,7 @@ def classify_is_as_served(export: Export) -> str:
     found = {
         name: definition
         for name, definition in export.signatures.items()
-        if name == "classify" or is_classify(definition)
+        if name == CLASSIFY or is_classify(definition)
     }
     if not found:
         raise SkipError("there is no signature for :classify")
@@ -152,7 +157,7 @@ def _compare_with_card(export: Export) -> None:
             )
     if not (
         SERVING_DEFAULT in export.signatures
-        and takes_texts(export.signatures[SERVING_DEFAULT])
+        and takes_texts(SERVING_DEFAULT, export.signatures[SERVING_DEFAULT])
     ):
         raise FailError(
             f"{SERVING_DEFAULT} of an export takes texts alone. Export with the "

@@ -15,6 +15,7 @@ from kbert.errors import ExportError
 from kbert.exporting import warmup
 from kbert.exporting.checks.opened import EXTRA, Export, Limits
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
+from kbert.exporting.checks.requests import SERVING_DEFAULT
 
 _MOST_RECORDS = 1000
 _MOST_SECONDS = 60.0
@@ -40,8 +41,8 @@ def is_readable(export: Export) -> str:
             count += 1
     except (tf.errors.OpError, DecodeError) as error:
         raise FailError(
-            f"after {count} records {_FILE} cannot be read, so that no server "
-            "would load the model: an uncompressed TFRecord of PredictionLogs is needed. "
+            f"after {count} records {_FILE} cannot be read, so that no server would "
+            "load the model; it is to be an uncompressed TFRecord of PredictionLogs. "
             f"{error}. Export the run again."
         ) from None
     if not 1 <= count <= _MOST_RECORDS:
@@ -146,22 +147,16 @@ def _records(export: Export) -> list[bytes]:
 def _requests(export: Export) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Signature and inputs of each record."""
     try:
-        logs = [
-            prediction_log_pb2.PredictionLog.FromString(record)
-            for record in _records(export)
-        ]
-    except (tf.errors.OpError, DecodeError):
-        raise SkipError(f"{_FILE} cannot be read (point 31)") from None
-    requests = [log.predict_log.request for log in logs]
-    if not requests:
-        raise SkipError(f"there are no records in {_FILE} (point 31)")
-    return [
-        (
-            request.model_spec.signature_name or "serving_default",
-            {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()},
-        )
-        for request in requests
-    ]
+        is_readable(export)
+    except FailError:
+        raise SkipError(f"{_FILE} is not right (point 31)") from None
+    requests = []
+    for record in _records(export):
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        request = log.predict_log.request
+        inputs = {name: tf.make_ndarray(item) for name, item in request.inputs.items()}
+        requests.append((request.model_spec.signature_name or SERVING_DEFAULT, inputs))
+    return requests
 
 
 def _mismatch(
