@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 REQUEST_TIMEOUT = 60.0  # seconds; a hang is a failure
-_OPENING_SECONDS = 0.02  # from one connection to the next
 
 # Number of the text, its prediction -> what is wrong with it, or None.
 Check = Callable[[int, Any], str | None]
@@ -175,8 +174,6 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._connections):
                 group.create_task(self._keep_asking())
-                # One after the other, so that several processes share them.
-                await asyncio.sleep(_OPENING_SECONDS)
         self.result.seconds = time.perf_counter() - start
         self.result.client_seconds = time.process_time() - processor_start
 

@@ -2,7 +2,8 @@
 
 Purpose: the peer of `kbert serve` in serve_imdb.py. The same route and the same shape
 of answer as TensorFlow Serving's REST, an ASGI app in uvicorn, the pipeline called in
-a thread pool. It runs in an environment of its own (requirements-peers.txt):
+a pool of threads or of processes. It runs in an environment of its own
+(requirements-peers.txt):
 
     python -m benchmarks.serving.peer_server FOLDER --name imdb128 --port 8511 \\
         --workers 2 --torch-threads 1
@@ -14,9 +15,9 @@ that arrive within `--batch-wait-ms` are answered in one call of the pipeline.
 import argparse
 import asyncio
 import json
-import os
+import multiprocessing
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,8 +28,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-
-_SETTINGS = "PEER_SETTINGS"
 
 
 class Classifier:
@@ -75,13 +74,12 @@ class Classifier:
 
 
 class Batcher:
-    """Answers texts in a thread pool, in one call those that arrive together."""
+    """Answers texts in a pool, in one call those that arrive together."""
 
     def __init__(
-        self, classifier: Classifier, *, workers: int, batch_size: int, wait: float
+        self, pool: Executor, *, workers: int, batch_size: int, wait: float
     ) -> None:
-        self._classifier = classifier
-        self._pool = ThreadPoolExecutor(workers)
+        self._pool = pool
         self._workers = workers
         self._batch_size = batch_size
         self._wait = wait
@@ -91,9 +89,7 @@ class Batcher:
         """Returns the answer for a text."""
         loop = asyncio.get_running_loop()
         if self._batch_size == 1:
-            answers = await loop.run_in_executor(
-                self._pool, self._classifier.answer, [text]
-            )
+            answers = await loop.run_in_executor(self._pool, answer, [text])
             return answers[0]
         future = loop.create_future()
         await self._waiting.put((text, future))
@@ -122,11 +118,9 @@ class Batcher:
                 except TimeoutError:
                     break
             texts, futures = zip(*batch, strict=True)
-            answers = await loop.run_in_executor(
-                self._pool, self._classifier.answer, list(texts)
-            )
-            for future, answer in zip(futures, answers, strict=True):
-                future.set_result(answer)
+            answers = await loop.run_in_executor(self._pool, answer, list(texts))
+            for future, result in zip(futures, answers, strict=True):
+                future.set_result(result)
 
 
 def make_app(name: str, batcher: Batcher) -> Starlette:
@@ -152,17 +146,37 @@ def make_app(name: str, batcher: Batcher) -> Starlette:
     return Starlette(routes=routes, lifespan=batcher.running)
 
 
-def app_of_a_process() -> Starlette:
-    """The application of one process, by the settings in its environment."""
-    settings = argparse.Namespace(**json.loads(os.environ[_SETTINGS]))
-    torch.set_num_threads(settings.torch_threads)
-    batcher = Batcher(
-        Classifier(settings.folder, settings.dtype),
-        workers=settings.workers,
-        batch_size=settings.batch_size,
-        wait=settings.batch_wait_ms / 1000,
+_classifier: Classifier | None = None
+
+
+def load_classifier(folder: str, dtype: str, torch_threads: int) -> None:
+    """Loads the pipeline of this process."""
+    global _classifier
+    torch.set_num_threads(torch_threads)
+    _classifier = Classifier(folder, dtype)
+
+
+def answer(texts: list[str]) -> list[dict[str, Any]]:
+    """Answers with the pipeline of this process."""
+    assert _classifier is not None
+    return _classifier.answer(texts)
+
+
+def start_pool(arguments: argparse.Namespace) -> Executor:
+    """Threads that share one pipeline, or processes that have one each."""
+    settings = (arguments.folder, arguments.dtype, arguments.torch_threads)
+    if arguments.pool == "threads":
+        load_classifier(*settings)
+        return ThreadPoolExecutor(arguments.workers)
+    pool = ProcessPoolExecutor(
+        arguments.workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=load_classifier,
+        initargs=settings,
     )
-    return make_app(settings.name, batcher)
+    # Processes start when they are needed first.
+    list(pool.map(answer, [["warm-up"]] * 4 * arguments.workers))
+    return pool
 
 
 def main() -> None:
@@ -170,22 +184,22 @@ def main() -> None:
     parser.add_argument("folder", help="a Hugging Face model with its tokenizer")
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, default=8511)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="threads of the pool")
+    parser.add_argument("--pool", choices=["threads", "processes"], default="threads")
+    parser.add_argument("--workers", type=int, default=1, help="of the pool")
     parser.add_argument("--torch-threads", type=int, default=2, help="of one call")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--batch-wait-ms", type=float, default=2.0)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     arguments = parser.parse_args()
-    os.environ[_SETTINGS] = json.dumps(vars(arguments))
-    uvicorn.run(
-        "benchmarks.serving.peer_server:app_of_a_process",
-        factory=True,
-        host="127.0.0.1",
-        port=arguments.port,
-        workers=arguments.processes,
-        access_log=False,
-    )
+    with start_pool(arguments) as pool:
+        batcher = Batcher(
+            pool,
+            workers=arguments.workers,
+            batch_size=arguments.batch_size,
+            wait=arguments.batch_wait_ms / 1000,
+        )
+        app = make_app(arguments.name, batcher)
+        uvicorn.run(app, host="127.0.0.1", port=arguments.port, access_log=False)
 
 
 if __name__ == "__main__":

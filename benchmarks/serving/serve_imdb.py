@@ -31,11 +31,15 @@ PROMISED_RATIO = 1.5
 KBERT_TOLERANCE, PEER_TOLERANCE = 1e-5, 1e-3
 # The pipeline in the settings that a person would try for two cores.
 PEER_SETTINGS = {
-    "1 worker x 2 threads": ("--workers=1", "--torch-threads=2"),
-    "2 workers x 1 thread": ("--workers=2", "--torch-threads=1"),
-    "2 workers x 2 threads": ("--workers=2", "--torch-threads=2"),
-    "2 processes x 1 thread": ("--processes=2", "--torch-threads=1"),
-    "batches of up to 8, 1 worker x 2 threads": (
+    "1 thread, torch 2": ("--workers=1", "--torch-threads=2"),
+    "2 threads, torch 1": ("--workers=2", "--torch-threads=1"),
+    "2 threads, torch 2": ("--workers=2", "--torch-threads=2"),
+    "2 processes, torch 1": (
+        "--pool=processes",
+        "--workers=2",
+        "--torch-threads=1",
+    ),
+    "1 thread, torch 2, batches of up to 8": (
         "--batch-size=8",
         "--batch-wait-ms=2",
     ),

@@ -69,6 +69,10 @@ class VersionRecord:
         code, message = self.error.code, self.error.message
         return VersionState(self.version, self.state, code, message)
 
+    def end(self) -> None:
+        """It is no longer there, and no failure is to blame."""
+        self.state, self.is_past = State.END, True
+
     def fail(self, error: StatusError, retry_at: float | None) -> None:
         """A loading has failed."""
         self.state, self.error, self.retry_at = State.END, error, retry_at
@@ -98,6 +102,7 @@ class ModelVersions:
         config: its ModelConfig; None once it is no longer served.
         wanted: path by number of the versions to serve; None as long as none has been
             found.
+        is_outdated: whether the disk has not been looked at since the config came.
         labels: version by label.
         complaints: what the last look at the disk found amiss.
     """
@@ -105,6 +110,7 @@ class ModelVersions:
     name: str
     config: Any = None
     wanted: dict[int, Path] | None = None
+    is_outdated: bool = False
     labels: dict[str, int] = field(default_factory=dict)
     complaints: tuple[str, ...] = ()
     records: dict[int, VersionRecord] = field(default_factory=dict)
@@ -136,7 +142,7 @@ class ModelVersions:
 
     def is_settled(self) -> bool:
         """Whether each version that is wanted has been loaded, or failed to."""
-        if self.wanted is None:
+        if self.wanted is None or self.is_outdated:
             return False
         records = [self.records.get(version) for version in self.wanted]
         return all(

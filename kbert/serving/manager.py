@@ -10,43 +10,18 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from kbert.errors import ServingError
-from kbert.serving.lifecycle import ModelVersions, State, VersionRecord, VersionState
-from kbert.serving.memory import release_memory
+from kbert.serving.lifecycle import ModelVersions, State, VersionState
+from kbert.serving.loading import LoadWorkers, ManagerOptions
 from kbert.serving.model_config import check_model_config
 from kbert.serving.registry import Registry, describe_unavailable
-from kbert.serving.servable import LoadOptions, Servable
+from kbert.serving.servable import Servable
 from kbert.serving.status import Code, StatusError
 from kbert.serving.versions import Look, look
 
 logger = logging.getLogger(__name__)
-
-_NUM_LOAD_THREADS = 4
-
-
-@dataclass(frozen=True)
-class ManagerOptions:
-    """How models are looked for and loaded.
-
-    Attributes:
-        load: how each version is loaded.
-        poll_seconds: from one look at the disk to the next; 0 to look once.
-        max_load_retries: how often a version that failed is loaded again.
-        load_retry_interval_seconds: the time between.
-        allow_labels_for_unavailable: whether a new label may name a version that is
-            not available (yet).
-    """
-
-    load: LoadOptions = field(default_factory=LoadOptions)
-    poll_seconds: float = 1.0
-    max_load_retries: int = 5
-    load_retry_interval_seconds: float = 60.0
-    allow_labels_for_unavailable: bool = False
 
 
 class ModelManager:
@@ -59,7 +34,7 @@ class ModelManager:
         self._num_configs = 0
         self._is_look_due = False
         self._is_closing = False
-        self._workers = ThreadPoolExecutor(_NUM_LOAD_THREADS, "model-loading")
+        self._workers = LoadWorkers(options, self._changed, self._go_on)
         self._watcher = threading.Thread(
             target=self._watch, name="model-watching", daemon=True
         )
@@ -151,7 +126,7 @@ class ModelManager:
             with self._changed:
                 record.users -= 1
                 if record.state is State.UNLOADING and record.users == 0:
-                    self._start_unloading(record)
+                    self._workers.unload(record)
 
     def states(
         self, name: str, version: int | None = None, label: str | None = None
@@ -189,10 +164,10 @@ class ModelManager:
             if not self._changed.wait_for(self._has_ended, timeout):
                 for record in self._registry.records():
                     if record.state is State.UNLOADING:
-                        self._start_unloading(record, cancel=True)
+                        self._workers.unload(record, cancel=True)
                 self._changed.wait_for(self._has_ended)
         self._watcher.join()
-        self._workers.shutdown()
+        self._workers.close()
 
     def _check_open(self) -> None:
         if self._is_closing:
@@ -253,78 +228,17 @@ class ModelManager:
         for model in self._registry.models():
             steps = model.next_steps(time.monotonic())
             for record in steps.load:
-                # Done with nothing before the lock is released: the worker needs it.
-                future = self._workers.submit(self._load, model, record)
-                future.add_done_callback(partial(self._end_loading, model, record))
+                self._workers.load(model, record)
             for record in steps.unload:
-                self._start_unloading(record)
+                self._workers.unload(record)
             ask_at = min(ask_at, steps.ask_at)
         return ask_at
 
-    def _load(self, model: ModelVersions, record: VersionRecord) -> Servable | None:
-        """In a worker: loads a version, unless it is wanted no longer."""
-        with self._changed:
-            if not model.wants(record.version):
-                return None
-            record.state = State.LOADING
-        return Servable.load(
-            model.name, record.version, record.path, self._options.load
-        )
-
-    def _end_loading(
-        self,
-        model: ModelVersions,
-        record: VersionRecord,
-        future: "Future[Servable | None]",
-    ) -> None:
-        """In a worker: what is known once a loading has ended, in whatever way."""
-        error = future.exception()
-        with self._changed:
-            if error is not None:
-                self._note_failure(model, record, error)
-            elif (servable := future.result()) is None:
-                record.state, record.is_past = State.END, True
-            else:
-                record.state, record.error = State.AVAILABLE, None
-                record.servable = servable
-            self._take_steps()
-            # Wakes the watcher too, which then knows of the next retry.
-            self._changed.notify_all()
-
-    def _note_failure(
-        self, model: ModelVersions, record: VersionRecord, error: BaseException
-    ) -> None:
-        what = f"{model.name} version {record.version}"
-        if isinstance(error, StatusError):
-            # A copy: the traceback of the original holds on to the graph.
-            status = StatusError(error.code, error.message)
-            logger.warning("Loading %s failed: %s", what, status)
-        else:
-            status = StatusError(Code.INTERNAL, repr(error))
-            logger.error("Loading %s failed", what, exc_info=error)
-        retry_at = None
-        if record.failures < self._options.max_load_retries:
-            seconds = self._options.load_retry_interval_seconds
-            retry_at = time.monotonic() + seconds
-            logger.info("%s is tried again in %g s", what, seconds)
-        record.fail(status, retry_at)
-        self._workers.submit(release_memory)
-
-    def _start_unloading(self, record: VersionRecord, *, cancel: bool = False) -> None:
-        """With the lock: unloads a version whose users are gone, or are to go."""
-        servable, record.servable = record.servable, None
-        if servable is not None:
-            future = self._workers.submit(servable.close, cancel=cancel)
-            future.add_done_callback(partial(self._end_unloading, record))
-
-    def _end_unloading(self, record: VersionRecord, future: "Future[None]") -> None:
-        """In a worker: a version is gone."""
-        if (error := future.exception()) is not None:
-            logger.error("Unloading version %d failed", record.version, exc_info=error)
-        with self._changed:
-            record.state = State.END
-            self._take_steps()
-            self._changed.notify_all()
+    def _go_on(self) -> None:
+        """With the lock: a version has been loaded or unloaded, or could not be."""
+        self._take_steps()
+        # Wakes the watcher too, which then knows of the next retry.
+        self._changed.notify_all()
 
 
 def _missing(models: Sequence[ModelVersions]) -> list[ModelVersions]:
@@ -334,6 +248,7 @@ def _missing(models: Sequence[ModelVersions]) -> list[ModelVersions]:
 
 def _apply(model: ModelVersions, found: Look) -> None:
     """What a look at the disk has found is what is wanted from now on."""
+    model.is_outdated = False
     if found.wanted is not None:
         model.wanted = found.wanted
     complaints = (*found.complaints, *model.kept_from_elsewhere())

@@ -49,7 +49,7 @@ class Registry:
                 model.wanted = None
             if model.config is None or model.latest_available() is None:
                 waiting.append(model)
-            model.config = config
+            model.config, model.is_outdated = config, True
         return waiting
 
     def assign_labels(self, configs: Iterable[Any], *, allow_unavailable: bool) -> None:

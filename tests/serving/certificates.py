@@ -1,29 +1,34 @@
-"""A certificate for localhost, signed by itself, made by the openssl program."""
+"""A certificate, and the authority that signed it, made for one test."""
 
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import trustme
+
 
 class Certificate(NamedTuple):
-    """The contents of two PEM files."""
+    """The contents of three PEM files; the authority has signed the certificate."""
 
     certificate: str
     key: str
+    authority: str
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Makes a new one; the files stay in `folder`."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-nodes", "-days", "2"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
+def make_certificate(folder: Path, *names: str) -> Certificate:
+    """Makes a new one, and its files `certificate.pem`, `key.pem`, `authority.pem`.
+
+    Args:
+        folder: where to put the files.
+        names: whom it is for; this machine where there are none.
+    """
+    authority = trustme.CA()
+    issued = authority.issue_cert(*(names or ("localhost", "127.0.0.1")))
+    (chain,) = issued.cert_chain_pems
+    made = Certificate(
+        certificate=chain.bytes().decode(),
+        key=issued.private_key_pem.bytes().decode(),
+        authority=authority.cert_pem.bytes().decode(),
     )
-    return Certificate(certificate.read_text(), key.read_text())
+    for name, content in made._asdict().items():
+        (folder / f"{name}.pem").write_text(content)
+    return made

@@ -511,20 +511,20 @@ def test_another_config_replaces_the_models(folder: Path) -> None:
 def test_tls_and_a_unix_socket(manager: ModelManager, tmp_path: Path) -> None:
     from kbert.protos import SSLConfig
 
-    certificate, key = make_certificate(tmp_path)
+    certificate, key, authority = make_certificate(tmp_path)
     config = SSLConfig(
         server_key=key,
         server_cert=certificate,
-        custom_ca=certificate,
+        custom_ca=authority,
         client_verify=True,
     )
     server = Server(manager)
     server.server.listen_on_socket(tmp_path / "socket")
     server.start(config)
     try:
-        pem, key_pem = certificate.encode(), key.encode()
-        ours = grpc.ssl_channel_credentials(pem, key_pem, pem)
-        anonymous = grpc.ssl_channel_credentials(pem)
+        root = authority.encode()
+        ours = grpc.ssl_channel_credentials(root, key.encode(), certificate.encode())
+        anonymous = grpc.ssl_channel_credentials(root)
         address = f"localhost:{server.port}"
         for channel, is_let_in in (
             (grpc.secure_channel(address, ours), True),

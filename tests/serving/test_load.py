@@ -92,6 +92,8 @@ def test_swaps_under_load_fail_no_request_and_mix_no_versions(
 
 def test_callers_do_not_notice_a_kill_and_a_restart(server: Server):
     with crash.calling(server.url, toy_examples(), tolerance=TOLERANCE) as calls:
+        # A client that never reached its server takes it for a wrong address.
+        wait_until(lambda: calls.answered >= 8)
         crash.kill_and_restart(server)
         before = calls.answered
         wait_until(lambda: calls.answered >= before + 100 or calls.errors)

@@ -240,6 +240,21 @@ def test_a_version_that_went_and_came_is_loaded_again(serve, publish, base: Path
     assert answer(manager) == 2
 
 
+def test_a_version_wanted_again_before_it_is_gone_is_loaded_again(
+    serve, publish, base: Path
+):
+    publish(1, 2)
+    manager = serve()
+    with manager.use("m", 2):
+        (base / "2").rename(base / "hidden")
+        wait_for_state(manager, 2, "UNLOADING")
+        (base / "hidden").rename(base / "2")
+        wait_for_looks(manager)
+        assert answer(manager) == 1
+    wait_for_state(manager, 2, "AVAILABLE")
+    assert answer(manager) == 2
+
+
 def test_with_no_polling_the_disk_is_looked_at_once(serve, publish, base: Path):
     publish(1)
     manager = serve(poll_seconds=0)

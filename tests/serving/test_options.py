@@ -182,15 +182,15 @@ def test_certificates_that_grpc_could_not_use(tmp_path: Path) -> None:
             read_ssl_config(file)
 
     file = tmp_path / "ssl.config"
-    _, other_key = make_certificate(tmp_path)
-    certificate, key = make_certificate(tmp_path)
+    other_key = make_certificate(tmp_path).key
+    certificate, key, authority = make_certificate(tmp_path)
     pair = {"server_key": key, "server_cert": certificate}
     complain("server_key and server_cert are needed", server_cert=certificate)
     complain("contents of PEM", server_key="a.pem", server_cert="b.pem")
     complain("OpenSSL says", server_key=other_key, server_cert=certificate)
     complain("OpenSSL says", **pair, custom_ca="x")
     complain("needs custom_ca", **pair, client_verify=True)
-    file.write_text(to_text(SSLConfig(**pair, custom_ca=certificate)))
+    file.write_text(to_text(SSLConfig(**pair, custom_ca=authority)))
     assert read_ssl_config(file).server_key == key
 
 

@@ -280,7 +280,7 @@ op_libraries.register()
 needed = ["FastWordpieceTokenizeWithOffsets", "RegexSplitWithOffsets", "NormalizeUTF8"]
 assert all(op_def_registry.get(name) is not None for name in needed)
 assert op_def_registry.get("TFText>RoundRobinTrim") is None
-heavy = {"keras", "keras_hub", "tensorflow_text"} & set(sys.modules)
+heavy = {"keras_hub", "tensorflow_text"} & set(sys.modules)
 assert not heavy, heavy
 """
 

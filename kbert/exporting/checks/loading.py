@@ -22,6 +22,7 @@ from kbert.exporting.fresh import FreshServable
 _MOST_SECONDS = 120.0  # for a request, and for loading
 # Errors that TensorFlow logs about the processor or a missing GPU, whatever is loaded.
 _ABOUT_THE_MACHINE = re.compile(r"oneDNN|cuda|cuInit|cuDNN|cuBLAS|GPU|TensorRT", re.I)
+_NO_SUCH_OP = "not registered"
 _TEXTS = (b"one text", b"another, somewhat longer text", b"")
 
 
@@ -29,20 +30,7 @@ _TEXTS = (b"one text", b"another, somewhat longer text", b"")
 def opened(folder: Path) -> Iterator[Loading]:
     """Loads an export with the portable ops, else with all of tensorflow-text's."""
     with contextlib.ExitStack() as stack:
-        servable = FreshServable(folder, timeout=_MOST_SECONDS)
-        try:
-            stack.enter_context(servable)
-        except ExportError as portable_error:
-            servable = FreshServable(folder, libraries="all", timeout=_MOST_SECONDS)
-            try:
-                stack.enter_context(servable)
-            except ExportError as error:
-                yield Loading(None, str(error), str(portable_error))
-            else:
-                logged = servable.logged_errors()
-                yield Loading(servable, "", str(portable_error), logged)
-        else:
-            yield Loading(servable, logged=servable.logged_errors())
+        yield _load(folder, stack)
 
 
 def load_natively(folder: Path) -> str:
@@ -150,3 +138,20 @@ CHECKS = (
     Check(17, "loads with the portable ops alone", loads_with_portable_ops),
     Check(18, "loads through TensorFlow's C++ loader", loads_natively),
 )
+
+
+def _load(folder: Path, stack: contextlib.ExitStack) -> Loading:
+    portable_error = ""
+    try:
+        servable = FreshServable(folder, timeout=_MOST_SECONDS)
+        stack.enter_context(servable)
+    except ExportError as error:
+        portable_error = str(error)
+        if _NO_SUCH_OP not in portable_error:
+            return Loading(None, portable_error, portable_error)
+        try:
+            servable = FreshServable(folder, libraries="all", timeout=_MOST_SECONDS)
+            stack.enter_context(servable)
+        except ExportError as last_error:
+            return Loading(None, str(last_error), portable_error)
+    return Loading(servable, "", portable_error, servable.logged_errors())

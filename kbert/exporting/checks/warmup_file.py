@@ -4,7 +4,6 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -55,15 +54,8 @@ def is_readable(export: Export) -> str:
 
 def can_be_replayed(export: Export) -> str:
     """Point 32."""
-    most = _max_batch_size(export)
     for number, (name, inputs) in enumerate(_requests(export)):
-        definition = export.signatures.get(name)
-        if definition is None:
-            raise FailError(
-                f"record {number} of {_FILE} asks for a signature {name!r}, which is "
-                "not there. Export the run again."
-            )
-        if problem := _mismatch(definition.inputs, inputs, most):
+        if problem := _mismatch(export, name, inputs):
             raise FailError(
                 f"record {number} of {_FILE}: {problem}. Export the run again."
             )
@@ -89,7 +81,11 @@ def covers_what_will_come(export: Export) -> str:
     if not export.has_card:
         raise SkipError("there is no card that says which lengths and sizes will come")
     limits = export.limits
-    shapes = [_shape(inputs, limits) for _, inputs in _requests(export)]
+    shapes = [
+        _shape(inputs, limits)
+        for name, inputs in _requests(export)
+        if not _mismatch(export, name, inputs)
+    ]
     sizes = {size for size, _ in shapes}
     lengths = {length for _, length in shapes}
     if missing := sorted({1, limits.max_batch_size} - sizes):
@@ -159,10 +155,11 @@ def _requests(export: Export) -> list[tuple[str, dict[str, np.ndarray]]]:
     return requests
 
 
-def _mismatch(
-    infos: Mapping[str, Any], inputs: Mapping[str, np.ndarray], most: int | None
-) -> str:
-    """What is wrong with inputs for a signature; empty where nothing is."""
+def _mismatch(export: Export, signature: str, inputs: Mapping[str, np.ndarray]) -> str:
+    """Why a request does not fit its signature; empty where it does."""
+    if signature not in export.signatures:
+        return f"it asks for a signature {signature!r}, which is not there"
+    infos = export.signatures[signature].inputs
     if set(infos) != set(inputs):
         return f"its inputs are {sorted(inputs)} in place of {sorted(infos)}"
     for name, values in inputs.items():
@@ -170,15 +167,12 @@ def _mismatch(
         if tf.dtypes.as_dtype(values.dtype) != dtype:
             return f"{name} is of {values.dtype} in place of {dtype.name}"
         shape = tf.TensorShape(infos[name].tensor_shape)
-        if not shape.is_compatible_with(values.shape):
+        if not values.ndim or not shape.is_compatible_with(values.shape):
             return f"{name} has shape {values.shape} in place of {shape}"
-        if most is not None and values.ndim and len(values) > most:
+        most = export.limits.max_batch_size if export.has_card else len(values)
+        if len(values) > most:
             return f"it has {len(values)} rows, and a server's batches have {most}"
     return ""
-
-
-def _max_batch_size(export: Export) -> int | None:
-    return export.limits.max_batch_size if export.has_card else None
 
 
 def _shape(inputs: Mapping[str, np.ndarray], limits: Limits) -> tuple[int, int]:
