@@ -30,6 +30,7 @@ Libraries = Literal["portable", "all"]
 
 # TensorFlow's log lines of severity ERROR and FATAL, in both of its formats.
 _ERROR_LINE = re.compile(r"(?:\d{4}-\d\d-\d\d [\d:.]+: [EF]|[EF]\d{4}) .*?\] (.+)")
+_FATAL_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+: F|F\d{4} ")
 
 
 class FreshServable:
@@ -153,7 +154,6 @@ class FreshServable:
             env={
                 **os.environ,
                 "CUDA_VISIBLE_DEVICES": "-1",
-                "PYTHONFAULTHANDLER": "",
                 "TF_CPP_MIN_LOG_LEVEL": "1",
             },
         )
@@ -184,10 +184,12 @@ class FreshServable:
         self.close()
         if is_late:
             return ExportError(f"there is no answer after {self.timeout:g} s")
-        with contextlib.suppress(ValueError):
-            how = f"by {signal.Signals(-code).name}"
-            return ExportError(f"the process was ended {how}: {_last(lines)}")
-        return ExportError(f"the process ended with {code}: {_last(lines)}")
+        if code >= 0:
+            return ExportError(f"the process ended with {code}: {_last(lines)}")
+        fatal = [line for line in lines if _FATAL_LINE.match(line)]
+        said = f": {fatal[-1]}" if fatal else ""
+        name = signal.Signals(-code).name
+        return ExportError(f"the process was ended by {name}{said}")
 
     def _read_log(self) -> str:
         if self._log is None:

@@ -11,7 +11,7 @@ from kbert.exporting.checks.opened import EXTRA, Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
 from kbert.exporting.checks.requests import (
     SERVING_DEFAULT,
-    any_request,
+    answering,
     ask_texts,
     expect_same,
     joined,
@@ -59,7 +59,7 @@ def answers_every_batch_size(export: Export) -> str:
             unasked.append(name)
             continue
         for size, inputs in requests:
-            _expect_rows(name, size, export.session.call(name, inputs))
+            _expect_rows(name, size, answering(export).call(name, inputs))
         asked.append(name)
     if not asked:
         raise SkipError("no signature has inputs that can be made up")
@@ -77,7 +77,7 @@ def texts_are_utf8(export: Export) -> str:
                     f"output {key} of {name} holds numbers, and REST takes a name that "
                     f"ends in {_BYTES} for binary strings. Rename it."
                 )
-    session = export.session
+    session = answering(export)
     found = []
     for name in export.signatures:
         try:
@@ -108,7 +108,7 @@ def answers_as_the_run(export: Export) -> str:
             f"{EXTRA}/{golden.FILE_NAME} allows differences of {expected.tolerance} in "
             f"{expected.precision}, and at most {most:g} is right. Export again."
         )
-    outputs = export.session.call(SERVING_DEFAULT, expected.feeds())
+    outputs = answering(export).call(SERVING_DEFAULT, expected.feeds())
     try:
         difference = expected.difference(outputs)
     except ExportError as error:
@@ -160,11 +160,8 @@ def survives_json(export: Export) -> str:
     """Point 30; the one who runs the checks gives the server."""
     if export.round_trip is None:
         raise SkipError("no server to ask was given")
-    try:
-        # The server runs in this process: what crashes is not to be given to it.
-        export.session.call(*any_request(export))
-    except ExportError:
-        raise SkipError("it does not answer (point 15)") from None
+    # The server runs in this process: what crashes is not to be given to it.
+    answering(export)
     if error := export.round_trip(export.folder):
         raise FailError(f"through a server's JSON: {error}")
     return ""

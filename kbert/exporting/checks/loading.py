@@ -16,7 +16,12 @@ from kbert.exporting import probe
 from kbert.exporting.checks import native_load
 from kbert.exporting.checks.opened import Export, Loading
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
-from kbert.exporting.checks.requests import any_request, ask_texts, expect_same
+from kbert.exporting.checks.requests import (
+    answering,
+    ask_texts,
+    expect_same,
+    first_answer_error,
+)
 from kbert.exporting.fresh import FreshServable
 
 _MOST_SECONDS = 120.0  # for a request, and for loading
@@ -64,7 +69,7 @@ def can_be_moved(export: Export) -> str:
             f"saved_model.pb names {export.folder}, where it lies itself. Keep what is "
             "read from files in constants or assets."
         )
-    session = export.session
+    session = answering(export)
     expected = ask_texts(export, _TEXTS)
     with tempfile.TemporaryDirectory(prefix="kbert-check-") as place:
         copy = Path(place) / "moved" / export.folder.name
@@ -85,14 +90,11 @@ def can_be_moved(export: Export) -> str:
 
 def needs_no_python(export: Export) -> str:
     """Point 15: it loads and answers where keras, keras_hub and kbert are not."""
-    name, inputs = any_request(export)
-    try:
-        export.session.call(name, inputs)
-    except ExportError as error:
+    if error := first_answer_error(export):
         raise FailError(
-            f"{name} does not answer where there is no Keras and no kbert: {error}. "
+            f"it does not answer where there is no Keras and no kbert: {error}. "
             "Write that part in TensorFlow's ops."
-        ) from None
+        )
     return ""
 
 

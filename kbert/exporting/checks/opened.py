@@ -89,7 +89,7 @@ class Export:
 
     @property
     def session(self) -> Session:
-        """It, loaded."""
+        """It, loaded; whether it answers is another question."""
         if self.loading.session is None:
             raise SkipError("it does not load (point 16)")
         return self.loading.session

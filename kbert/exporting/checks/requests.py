@@ -1,5 +1,6 @@
 """What an export is asked, whatever its signatures are, and how answers compare."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import ExportError
-from kbert.exporting.checks.opened import Export
+from kbert.exporting.checks.opened import Export, Session
 from kbert.exporting.checks.points import FailError, SkipError
 from kbert.exporting.golden import Golden
 
@@ -53,7 +54,8 @@ def text_inputs(export: Export, texts: Sequence[bytes]) -> dict[str, np.ndarray]
 
 def ask_texts(export: Export, texts: Sequence[bytes]) -> dict[str, np.ndarray]:
     """What the text signature answers."""
-    return export.session.call(text_signature(export), text_inputs(export, texts))
+    inputs = text_inputs(export, texts)
+    return answering(export).call(text_signature(export), inputs)
 
 
 def request(export: Export, name: str, batch_size: int) -> dict[str, np.ndarray]:
@@ -85,6 +87,28 @@ def any_request(export: Export) -> tuple[str, dict[str, np.ndarray]]:
         except SkipError:
             continue
     raise SkipError("no signature has inputs that can be made up")
+
+
+def answering(export: Export) -> Session:
+    """The loaded export.
+
+    Raises:
+        SkipError: it does not load, or does not answer. One that hangs or crashes is
+            not asked again and again.
+    """
+    if first_answer_error(export):
+        raise SkipError("it does not answer (point 15)")
+    return export.session
+
+
+@functools.lru_cache(maxsize=1)
+def first_answer_error(export: Export) -> str:
+    """Why the simplest request gets no answer; empty where it gets one."""
+    try:
+        export.session.call(*any_request(export))
+    except ExportError as error:
+        return str(error)
+    return ""
 
 
 def tolerance(export: Export) -> float:

@@ -14,7 +14,7 @@ from kbert.errors import ExportError
 from kbert.exporting import warmup
 from kbert.exporting.checks.opened import EXTRA, Export, Limits
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
-from kbert.exporting.checks.requests import SERVING_DEFAULT
+from kbert.exporting.checks.requests import SERVING_DEFAULT, answering
 
 _MOST_RECORDS = 1000
 _MOST_SECONDS = 60.0
@@ -118,6 +118,7 @@ class _Replay:
 
 @functools.lru_cache(maxsize=1)
 def _replay(export: Export) -> _Replay:
+    session = answering(export)
     start = time.perf_counter()
     seconds = 0.0
     requests = _requests(export)
@@ -125,7 +126,7 @@ def _replay(export: Export) -> _Replay:
         if seconds > _MOST_SECONDS:
             return _Replay(count, seconds)
         try:
-            export.session.call(name, inputs)
+            session.call(name, inputs)
         except ExportError as error:
             return _Replay(count, seconds, str(error))
         seconds = time.perf_counter() - start
