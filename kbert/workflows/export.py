@@ -85,7 +85,8 @@ def export(
     signatures = predictor.task.signatures(served)
     golden = _golden(predictor, settings.precision)
     with building(output) as hidden:
-        variables = [variable.value for variable in served.model.variables]
+        # Without the state of dropout's random numbers, which is of training.
+        variables = [weight.value for weight in served.model.weights]
         write_saved_model(hidden, signatures, variables)
         extra = hidden / "assets.extra"
         extra.mkdir()

@@ -57,6 +57,8 @@ def round_trip(folder: Path) -> str | None:
     Returns:
         What is wrong; None where rows and columns answer as the model does.
     """
+    if not (folder.name.isascii() and folder.name.isdigit()):
+        return f"a server does not see {folder.name}: it is no number (point 1)"
     try:
         with _serving(folder) as (servable, url):
             return _compare(servable, url)

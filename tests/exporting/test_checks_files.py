@@ -201,6 +201,9 @@ class TestServerFiles:
     def test_none_shipped(self, checked):
         (checked.extra / "batching_parameters.txt").unlink()
         (checked.extra / "models.config").unlink()
+        assert set(checked.failing()) == {34, 35}
+        # Others than kbert need not ship them.
+        (checked.extra / "kbert.json").unlink()
         points = checked.points()
         assert points[34].status == points[35].status == "skip"
 

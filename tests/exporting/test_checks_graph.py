@@ -227,3 +227,17 @@ def test_optimizer_slots(checked):
     failing = checked.failing()
     assert set(failing) == {39}
     assert "optimizer/momentum" in failing[39]
+
+
+@pytest.mark.parametrize(
+    "name", ["adam/kernel_momentum", "seed_generator_3/seed_generator_state"]
+)
+def test_variables_of_training_that_only_the_graph_names(checked, name):
+    def rename(meta_graph):
+        (node, *_) = (n for n in nodes(meta_graph) if n.op == "VarHandleOp")
+        node.attr["shared_name"].s = name.encode()
+
+    checked.edit_graph(rename)
+    failing = checked.failing()
+    assert set(failing) == {39}
+    assert name in failing[39]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import models
 import numpy as np
 import psutil
 import pytest
@@ -21,6 +20,7 @@ from kbert.serving.manager import ManagerOptions, ModelManager
 from kbert.serving.model_config import single_model_config
 from kbert.serving.servable import LoadOptions, Servable
 from kbert.serving.status import Code, StatusError
+from tests.serving import models
 
 PATIENCE = 60.0
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import models
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from kbert.protos import BatchingParameters
 from kbert.serving.servable import LoadOptions, Servable
 from kbert.serving.status import Code, StatusError
+from tests.serving import models
 
 Edit = Callable[[saved_model_pb2.SavedModel], None]
 

@@ -9,9 +9,10 @@ import tensorflow as tf
 from kbert.exporting.checks.opened import Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
 
-# Slots as Keras, TensorFlow 2 and TensorFlow 1 name them.
+# Slots as Keras, TensorFlow 2 and TensorFlow 1 name them, and the state of dropout.
 _SLOT = re.compile(
-    r"optimizer|/(adam|adamw|momentum|adagrad|rmsprop|ftrl)(_\d+)?(/|$)|beta[12]_power",
+    r"optimizer|beta[12]_power|_(momentum|velocity)(_\d+)?$|seed_generator_state"
+    r"|(^|/)(adam|adamw|momentum|adagrad|rmsprop|ftrl)(_\d+)?(/|$)",
     re.IGNORECASE,
 )
 _RANDOM = re.compile(
@@ -24,13 +25,16 @@ def is_for_inference(export: Export) -> str:
     """Point 39."""
     index = export.folder / "variables" / "variables"
     try:
-        names = [name for name, _ in tf.train.list_variables(str(index))]
+        keys = [name for name, _ in tf.train.list_variables(str(index))]
     except tf.errors.OpError:
         raise SkipError("the variables cannot be read (points 2 and 16)") from None
-    if slots := [name for name in names if _SLOT.search(name)]:
+    # A key may be a mere number; the graph has the name that the variable was given.
+    handles = [node for node in export.nodes if node.op == "VarHandleOp"]
+    names = [handle.attr["shared_name"].s.decode() for handle in handles]
+    if slots := sorted({name for name in [*keys, *names] if _SLOT.search(name)}):
         raise FailError(
-            f"the variables hold an optimizer's: {some(slots)}. They make an export up "
-            "to three times as large; save the model's variables alone."
+            f"variables that only training needs: {some(slots)}. An optimizer's make "
+            "an export three times as large; save the model's weights alone."
         )
     ops = reachable_ops(export.meta_graph, export.signatures.values())
     if drawn := sorted(op for op in ops if _RANDOM.fullmatch(op)):
@@ -38,7 +42,7 @@ def is_for_inference(export: Export) -> str:
             f"answers depend on {some(drawn)}: on chance. Call the model with "
             "training=False."
         )
-    return f"{len(names)} variables"
+    return f"{len(keys)} variables"
 
 
 def reachable_ops(meta_graph: Any, signatures: Iterable[Any]) -> set[str]:
