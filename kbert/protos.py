@@ -87,9 +87,7 @@ SSLConfig: Any = _messages["SSLConfig"]
 MonitoringConfig: Any = _messages["MonitoringConfig"]
 
 
-def parse_text(
-    text: str, message_class: type[SomeMessage], source: str
-) -> SomeMessage:
+def parse_text(text: str, message_class: type[SomeMessage], source: str) -> SomeMessage:
     """A message from protobuf's text format.
 
     Args:

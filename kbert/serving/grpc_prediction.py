@@ -9,7 +9,6 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
-    input_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -17,6 +16,7 @@ from tensorflow_serving.apis import (
 
 from kbert.serving import prediction
 from kbert.serving.grpc_calls import Call
+from kbert.serving.input_examples import serialized_examples
 from kbert.serving.manager import ModelManager
 from kbert.serving.metrics import Metrics
 from kbert.serving.prediction import DEFAULT_SIGNATURE
@@ -215,26 +215,6 @@ def check_spec(request: Any) -> None:
         raise StatusError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
     if not request.model_spec.name:
         raise StatusError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
-
-
-def serialized_examples(request_input: input_pb2.Input) -> list[bytes]:
-    """The tf.Examples of a request, each with the features of its context.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT, there are none.
-    """
-    kind = request_input.WhichOneof("kind")
-    context = b""
-    examples: Sequence[Any] = []
-    if kind == "example_list":
-        examples = request_input.example_list.examples
-    elif kind == "example_list_with_context":
-        listed = request_input.example_list_with_context
-        # Messages one after the other are merged when they are parsed.
-        context, examples = listed.context.SerializeToString(), listed.examples
-    if not examples:
-        raise StatusError(Code.INVALID_ARGUMENT, "Input is empty.")
-    return [context + example.SerializeToString() for example in examples]
 
 
 def _check_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> None:

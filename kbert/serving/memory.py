@@ -6,6 +6,16 @@ import gc
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
+def freeze_imports() -> None:
+    """Lets later collections pass over all that is there, once, before any model.
+
+    A collection stops every thread. That of TensorFlow's own modules would take a good
+    part of a second, and find nothing.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def release_memory() -> None:
     """Frees what is no longer reachable, and returns free pages to the system.
 

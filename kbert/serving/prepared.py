@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbert.errors import ConfigError
 from kbert.protos import BatchingParameters
 from kbert.serving import ports
+from kbert.serving.batching_options import read_batching_options
 from kbert.serving.config_files import (
     read_batching_parameters,
     read_file,
@@ -53,6 +55,7 @@ def prepare(options: ServerOptions) -> Prepared:
     if options.enable_batching:
         file = batching_file(options)
         batching = read_batching_parameters(file) if file else BatchingParameters()
+        _check_batching(batching, file)
     if options.port:
         ports.check_free(options.host, options.port, "port")
     if options.grpc_socket_path is not None:
@@ -60,6 +63,13 @@ def prepare(options: ServerOptions) -> Prepared:
     if options.rest_api_port:
         rest_socket = ports.bind(options.host, options.rest_api_port, "rest_api_port")
     return Prepared(options, rest_socket, batching, metrics_path, ssl_config)
+
+
+def _check_batching(parameters: Any, file: Path | None) -> None:
+    try:
+        read_batching_options(parameters)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 def batching_file(options: ServerOptions) -> Path | None:

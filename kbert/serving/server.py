@@ -17,6 +17,7 @@ from kbert.serving.gate import Gate
 from kbert.serving.greeting import greeting
 from kbert.serving.grpc_api import GrpcOptions, GrpcServer
 from kbert.serving.manager import ManagerOptions, ModelManager
+from kbert.serving.memory import freeze_imports
 from kbert.serving.metrics import Metrics
 from kbert.serving.model_config import read_model_config, single_model_config
 from kbert.serving.options import ServerOptions, parse_channel_arguments
@@ -59,6 +60,7 @@ def serve(prepared: Prepared) -> int:
         ending.callback(_set_handlers, _handlers())
         if prepared.rest_socket is not None:
             ending.enter_context(prepared.rest_socket)
+        freeze_imports()
         manager = ModelManager(_manager_options(options, prepared.batching))
         poller = _config_poller(manager, options)
         if poller is not None:
