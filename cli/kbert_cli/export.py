@@ -1,5 +1,7 @@
 """`kbert export`: a run in, a version of a served model out."""
 
+import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -62,6 +64,7 @@ def export(
             "kbert export runs/sample saved_models/sample"
         )
     from kbert.config import ExportConfig, load_config
+    from kbert.exporting.backend import check_backend
     from kbert.exporting.versions import check_target
     from kbert.runs import open_run
 
@@ -71,6 +74,7 @@ def export(
         options={"export.precision": precision},
         option_names={"export.precision": "--precision"},
     )
+    check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
     folder = open_run(run)
     check_target(output, version)
     show_messages()
@@ -92,6 +96,8 @@ def export(
 
 def _check(folder: Path) -> None:
     show_messages()
+    # What the server says that is started for one of the points is not news here.
+    logging.getLogger("kbert.serving").setLevel(logging.WARNING)
     from kbert.workflows.export_check import check, format_points
 
     points = check(folder)

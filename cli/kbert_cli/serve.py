@@ -197,8 +197,7 @@ def _serve_here(options: Any) -> None:
     show_messages()
     from kbert.serving.server import serve
 
-    number = serve(prepared)
-    raise Interrupted("everything that was accepted is answered", number)
+    raise Interrupted("", serve(prepared))
 
 
 def _run_engine(

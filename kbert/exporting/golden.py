@@ -1,7 +1,8 @@
 """Texts with the answers that an exported model has to give: what was trained."""
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from kbert.files import write_json
 
 FILE_NAME = "golden.json"
 
+Ask = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
 # The largest difference to what the run answers in float32.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 5e-2}
+_LOGITS = 10
 
 _LONG = "The first half is slow, and the second half makes up for all of it. "
 
@@ -49,74 +53,26 @@ TEXTS = (
 
 
 @dataclass(frozen=True)
-class Golden:
-    """What to ask an export, and what it has to answer.
+class GoldenCall:
+    """What to ask a signature, and what it has to answer.
 
     Attributes:
-        precision: what the export computes in.
-        tolerance: the largest difference that a number may have.
-        inputs: the texts by input name, each `[examples]`.
-        outputs: the answers by output name, each `[examples, ...]`; texts as bytes.
+        inputs: by name, each `[examples, ...]`; strings are bytes in arrays of objects.
+        outputs: likewise.
     """
 
-    precision: str
-    tolerance: float
-    inputs: Mapping[str, list[str]]
+    inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
 
-    def write(self, folder: Path) -> None:
-        """Writes `golden.json`."""
-        outputs = {
-            name: [item.decode() for item in values]
-            if values.dtype == object
-            else values.tolist()
-            for name, values in self.outputs.items()
-        }
-        write_json(
-            folder / FILE_NAME,
-            {
-                "precision": self.precision,
-                "tolerance": self.tolerance,
-                "inputs": dict(self.inputs),
-                "outputs": outputs,
-            },
-        )
+    def difference(
+        self, outputs: Mapping[str, np.ndarray], *, tolerance: float
+    ) -> float:
+        """The largest difference of any probability to the expected one.
 
-    @classmethod
-    def read(cls, file: Path) -> "Golden":
-        """Reads `golden.json`.
-
-        Raises:
-            ExportError: the file is damaged.
-        """
-        try:
-            values = json.loads(file.read_text("utf-8"))
-            return cls(
-                precision=str(values["precision"]),
-                tolerance=float(values["tolerance"]),
-                inputs={
-                    str(name): [str(text) for text in texts]
-                    for name, texts in values["inputs"].items()
-                },
-                outputs={
-                    str(name): _array(items)
-                    for name, items in values["outputs"].items()
-                },
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ExportError(
-                f"{file} is damaged: {error}. Export the run again."
-            ) from None
-
-    def feeds(self) -> dict[str, np.ndarray]:
-        """The inputs as a SavedModel takes them: bytes."""
-        return {
-            name: np.array([text.encode() for text in texts], object)
-            for name, texts in self.inputs.items()
-        }
-
-    def difference(self, outputs: Mapping[str, np.ndarray]) -> float:
-        """The largest difference of any number to the expected one.
+        Args:
+            outputs: what was answered.
+            tolerance: how much a probability may differ; logits may ten times as much,
+                whose rounding errors grow with their size.
 
         Raises:
             ExportError: an output is missing or has another shape, a number differs
@@ -134,27 +90,107 @@ class Golden:
             if expected.dtype != object:
                 # A NaN is never within the tolerance.
                 differences = np.abs(received.astype(np.float64) - expected)
-                largest = max(largest, float(differences.max(initial=0.0)))
-                worst = ~(differences <= self.tolerance)
+                is_share = bool(((expected >= 0) & (expected <= 1)).all())
+                worst = ~(differences <= tolerance * (1 if is_share else _LOGITS))
+                if is_share:
+                    largest = max(largest, float(differences.max(initial=0.0)))
             else:
-                worst = (received != expected) & ~self._undecided()
+                undecided = self._undecided(tolerance)
+                undecided = undecided.reshape(-1, *[1] * (expected.ndim - 1))
+                worst = (received != expected) & ~undecided
             if worst.any():
                 row = int(np.argwhere(worst)[0][0])
-                texts = {key: f"{rows[row]:.40}" for key, rows in self.inputs.items()}
+                asked = {key: _shown(rows[row]) for key, rows in self.inputs.items()}
                 raise ExportError(
-                    f"{name} of {texts} is {received[row]} in place of {expected[row]}"
+                    f"{name} of {asked} is {received[row]} in place of {expected[row]}"
                 )
         return largest
 
-    def _undecided(self) -> np.ndarray:
+    def _undecided(self, tolerance: float) -> np.ndarray:
         """Where the two best scores lie within the tolerance: either label is right."""
-        rows = len(next(iter(self.inputs.values())))
-        undecided = np.zeros(rows, bool)
+        undecided = np.zeros(len(next(iter(self.inputs.values()))), bool)
+        # Where each row names all labels in their order, none of them is the best.
+        if any(v.dtype == object and v.ndim > 1 for v in self.outputs.values()):
+            return undecided
         for values in self.outputs.values():
             if values.dtype != object and values.ndim == 2 and values.shape[1] > 1:
                 second, first = np.sort(values, axis=1)[:, -2:].T
-                undecided |= first - second <= 2 * self.tolerance
+                undecided |= first - second <= 2 * tolerance
         return undecided
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Calls with their answers, by signature.
+
+    Attributes:
+        precision: what the export computes in.
+        tolerance: the largest difference that a number may have.
+        calls: by the name of the signature.
+    """
+
+    precision: str
+    tolerance: float
+    calls: Mapping[str, GoldenCall]
+
+    def difference(self, ask: Ask) -> float:
+        """Asks all signatures; returns the largest difference to what is expected.
+
+        Args:
+            ask: asks a signature: name and inputs -> outputs.
+
+        Raises:
+            ExportError: one has no answer, or another one.
+        """
+        largest = 0.0
+        for name, call in self.calls.items():
+            outputs = ask(name, call.inputs)
+            try:
+                found = call.difference(outputs, tolerance=self.tolerance)
+            except ExportError as error:
+                raise ExportError(f"signature {name}: {error}") from None
+            largest = max(largest, found)
+        return largest
+
+    def write(self, folder: Path) -> None:
+        """Writes `golden.json`."""
+        signatures = {
+            name: {
+                "inputs": {key: _to_json(rows) for key, rows in call.inputs.items()},
+                "outputs": {key: _to_json(rows) for key, rows in call.outputs.items()},
+            }
+            for name, call in self.calls.items()
+        }
+        write_json(
+            folder / FILE_NAME,
+            {
+                "precision": self.precision,
+                "tolerance": self.tolerance,
+                "signatures": signatures,
+            },
+        )
+
+    @classmethod
+    def read(cls, file: Path) -> "Golden":
+        """Reads `golden.json`.
+
+        Raises:
+            ExportError: the file is damaged.
+        """
+        try:
+            values = json.loads(file.read_text("utf-8"))
+            calls = {
+                str(name): GoldenCall(
+                    {key: _from_json(rows) for key, rows in call["inputs"].items()},
+                    {key: _from_json(rows) for key, rows in call["outputs"].items()},
+                )
+                for name, call in values["signatures"].items()
+            }
+            return cls(str(values["precision"]), float(values["tolerance"]), calls)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExportError(
+                f"{file} is damaged: {error}. Export the run again."
+            ) from None
 
 
 def golden_texts(*, is_paired: bool) -> list[str] | list[tuple[str, str]]:
@@ -164,7 +200,32 @@ def golden_texts(*, is_paired: bool) -> list[str] | list[tuple[str, str]]:
     return list(zip(TEXTS, (*TEXTS[5:], *TEXTS[:5]), strict=True))
 
 
-def _array(items: list[Any]) -> np.ndarray:
-    if items and isinstance(items[0], str):
-        return np.array([item.encode() for item in items], object)
-    return np.array(items, np.float64)
+def _to_json(rows: np.ndarray) -> dict[str, Any]:
+    """An array with its type; bytes that are no UTF-8 in base64."""
+    if rows.dtype != object:
+        return {rows.dtype.name: rows.tolist()}
+    try:
+        flat = [item.decode() for item in rows.ravel()]
+        kind = "string"
+    except UnicodeDecodeError:
+        flat = [base64.b64encode(item).decode() for item in rows.ravel()]
+        kind = "base64"
+    return {kind: np.array(flat, object).reshape(rows.shape).tolist()}
+
+
+def _from_json(value: dict[str, Any]) -> np.ndarray:
+    ((kind, items),) = value.items()
+    if kind in ("string", "base64"):
+        rows = np.array(items, object)
+        decode = str.encode if kind == "string" else base64.b64decode
+        flat = np.empty(rows.size, object)
+        flat[:] = [decode(item) for item in rows.ravel()]
+        return flat.reshape(rows.shape)
+    if kind not in ("int32", "float32", "float64"):
+        raise ValueError(f"no type {kind!r} is known")
+    return np.array(items, kind)
+
+
+def _shown(row: Any) -> str:
+    text = row.decode("utf-8", "replace") if isinstance(row, bytes) else str(row)
+    return f"{text:.40}"

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,12 +43,26 @@ def model_name(folder: Path) -> str:
     return name
 
 
-def versions_in(folder: Path) -> list[int]:
-    """The versions that a server would see, increasing."""
+def version_number(name: str) -> int | None:
+    """The version that a server sees in a name; None for `v1`, `1.0` or `.export-x`."""
+    is_number = name.isascii() and name.isdigit() and int(name) <= _LARGEST
+    return int(name) if is_number else None
+
+
+def versions_in(folder: Path) -> dict[int, Path]:
+    """The path of each version that a server would see, by number, increasing.
+
+    Whatever has a number for its name counts, files too. Of names that are the same
+    number (1 and 001) it is the shortest.
+    """
     if not folder.is_dir():
-        return []
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    return sorted({int(name) for name in names if name.isascii() and name.isdigit()})
+        return {}
+    found: dict[int, Path] = {}
+    for name in sorted(os.listdir(folder), key=lambda name: (len(name), name)):
+        number = version_number(name)
+        if number is not None:
+            found.setdefault(number, folder / name)
+    return dict(sorted(found.items()))
 
 
 def check_target(folder: Path, version: int | None) -> None:
@@ -82,14 +97,16 @@ def building(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    hidden = folder / f".export-{os.getpid()}"
-    shutil.rmtree(hidden, ignore_errors=True)
+    # A name of its own: processes of several machines may share a disk.
+    hidden = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     try:
-        hidden.mkdir()
         yield hidden
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def publish(hidden: Path, folder: Path, version: int | None) -> Path:

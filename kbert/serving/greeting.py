@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from kbert.serving.manager import ModelManager
 from kbert.serving.options import ServerOptions
-from kbert.serving.ports import join_address, reachable_host
+from kbert.serving.ports import is_loopback, join_address, reachable_host
 from kbert.serving.status import StatusError
 
 _EXAMPLE = {"text": "A wonderful film.", "text_pair": "I liked it."}
@@ -32,6 +32,11 @@ def greeting(options: ServerOptions, manager: ModelManager) -> list[str]:
         for name, url in urls.items():
             lines.append(f"Try:  {_example(manager, name, url)}")
             break
+    if not is_loopback(options.host):
+        lines.append(
+            f"Warning: {options.host} can be reached from other machines, and whoever "
+            "reaches it can ask it anything, over gRPC even to load other folders."
+        )
     return [
         *lines,
         "This is a development server; deploy/ has TensorFlow Serving for production. "

@@ -125,7 +125,9 @@ class LoadWorkers:
         if record.failures < self._options.max_load_retries:
             seconds = self._options.load_retry_interval_seconds
             retry_at = time.monotonic() + seconds
-            logger.info("%s is tried again in %g s", what, seconds)
+            # A server that has nothing else to serve does not start, or says so.
+            if model.latest_available() is not None:
+                logger.info("%s is tried again in %g s", what, seconds)
         record.fail(status, retry_at)
         self._pool.submit(release_memory)
 

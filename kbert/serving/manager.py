@@ -33,7 +33,8 @@ class ModelManager:
         self._registry = Registry()
         self._num_configs = 0
         self._is_look_due = False
-        self._is_closing = False
+        self._is_ending = False  # no config is taken
+        self._is_closing = False  # everything is unloaded
         self._workers = LoadWorkers(options, self._changed, self._go_on)
         self._watcher = threading.Thread(
             target=self._watch, name="model-watching", daemon=True
@@ -65,7 +66,13 @@ class ModelManager:
             listed[model.name].CopyFrom(model)
         with self._changed:
             self._check_open()
+            # As in TensorFlow Serving, before anything of the config is loaded.
+            self._registry.check_labels(
+                listed.values(),
+                allow_unavailable=self._options.allow_labels_for_unavailable,
+            )
             awaited = self._registry.take_over(listed)
+            self._registry.assign_labels(listed.values())
             self._take_steps()
             self._num_configs += 1
             mine = self._num_configs
@@ -80,10 +87,6 @@ class ModelManager:
             if missing := _missing(awaited):
                 code = Code.UNKNOWN if is_in_time else Code.DEADLINE_EXCEEDED
                 raise StatusError(code, describe_unavailable(missing))
-            self._registry.assign_labels(
-                listed.values(),
-                allow_unavailable=self._options.allow_labels_for_unavailable,
-            )
 
     def wait_until_available(self, timeout: float | None) -> None:
         """Waits until each model has been loaded.
@@ -149,6 +152,12 @@ class ModelManager:
         with self._changed:
             return [model.name for model in self._registry.configured()]
 
+    def announce_close(self) -> None:
+        """Takes no configs any more, and lets nobody wait for one; models stay."""
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+
     def close(self, timeout: float | None = 10.0) -> None:
         """Unloads all models and ends all threads.
 
@@ -157,7 +166,7 @@ class ModelManager:
                 requests are cancelled. None for as long as it takes.
         """
         with self._changed:
-            self._is_closing = True
+            self._is_ending = self._is_closing = True
             self._registry.take_over({})
             self._take_steps()
             self._changed.notify_all()
@@ -170,7 +179,7 @@ class ModelManager:
         self._workers.close()
 
     def _check_open(self) -> None:
-        if self._is_closing:
+        if self._is_ending:
             raise StatusError(Code.UNAVAILABLE, "The server is shutting down")
 
     def _has_ended(self) -> bool:
@@ -191,7 +200,7 @@ class ModelManager:
         def is_over() -> bool:
             has_failed = any(model.failures() for model in models)
             are_settled = all(model.is_settled() for model in models)
-            return has_failed or are_settled or self._is_closing or give_up()
+            return has_failed or are_settled or self._is_ending or give_up()
 
         return self._changed.wait_for(is_over, timeout)
 

@@ -51,12 +51,8 @@ def own_batching_file(folder: Path) -> Path | None:
     versions = versions_in(folder)
     if not versions:
         return None
-    # A version may be written with leading zeros.
-    for entry in folder.iterdir():
-        if entry.name.isdigit() and int(entry.name) == versions[-1]:
-            path = entry / BATCHING_FILE
-            return path if path.is_file() else None
-    return None
+    path = versions[max(versions)] / BATCHING_FILE
+    return path if path.is_file() else None
 
 
 def _what_to_do_with_version(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -64,6 +65,14 @@ def join_address(host: str, port: int) -> str:
 def reachable_host(host: str) -> str:
     """A host by which a client on this machine reaches a server that listens on it."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def port_error(

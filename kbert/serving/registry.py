@@ -52,26 +52,30 @@ class Registry:
             model.config, model.is_outdated = config, True
         return waiting
 
-    def assign_labels(self, configs: Iterable[Any], *, allow_unavailable: bool) -> None:
-        """Gives each model the labels of its ModelConfig.
+    def check_labels(self, configs: Iterable[Any], *, allow_unavailable: bool) -> None:
+        """Checks that the labels of ModelConfigs name versions that are available now.
 
         Args:
             allow_unavailable: whether a label that is new may name any version.
 
         Raises:
-            StatusError: FAILED_PRECONDITION, and no label has changed.
+            StatusError: FAILED_PRECONDITION, one does not.
         """
-        configs = list(configs)
         for config in configs:
-            model = self._models[config.name]
+            model = self._models.get(config.name)
             for label, version in config.version_labels.items():
-                may_be_any = allow_unavailable and label not in model.labels
-                if not may_be_any and not model.is_available(version):
+                is_new = model is None or label not in model.labels
+                is_available = model is not None and model.is_available(version)
+                if not is_available and not (allow_unavailable and is_new):
                     raise StatusError(
                         Code.FAILED_PRECONDITION,
                         f"Request to assign label to version {version} of model "
-                        f"{model.name}, which is not currently available for inference",
+                        f"{config.name}, which is not currently available for "
+                        "inference",
                     )
+
+    def assign_labels(self, configs: Iterable[Any]) -> None:
+        """Gives each model the labels of its ModelConfig."""
         for config in configs:
             self._models[config.name].labels = dict(config.version_labels)
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import queue
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from kbert.serving.prepared import Prepared
 from kbert.serving.rest import RestApp, RestOptions
 from kbert.serving.rest_server import RestServer
 from kbert.serving.servable import LoadOptions
-from kbert.serving.status import StatusError
+from kbert.serving.status import Code, StatusError
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ GRACE_SECONDS = 25
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A new model that is not there by then is named in the log, and waited for again.
 _RELOAD_SECONDS = 60
+# Where in the graph an error arose, as TensorFlow writes it.
+_NODE = re.compile(r"\s*\[\[\{\{node .*?\}\}\]\]")
 # In place of a signal's number: REST's thread has ended on its own.
 _BROKEN = 0
 
@@ -76,6 +79,8 @@ def serve(prepared: Prepared) -> int:
         _send_signals_to(stopping)
         servers = _Servers(prepared, manager, stopping)
         ending.callback(servers.stop)
+        # A request that waits for a config to be loaded would be waited for.
+        ending.callback(manager.announce_close)
         servers.start()
         if poller is not None:
             ending.callback(poller.announce_stop)
@@ -150,8 +155,14 @@ class _Servers:
             self._rest.join()
         # What is left has no client any more, but still uses a model.
         if not self._gate.drain(max(end - time.monotonic(), 0)):
-            logger.warning("Gave up %d requests that took long", self._gate.in_flight)
-        elif self._app is not None:
+            logger.warning(
+                "Gave up what took over %d s: requests in work: %d",
+                GRACE_SECONDS,
+                self._gate.in_flight,
+            )
+            return
+        logger.info("Everything that was accepted is answered")
+        if self._app is not None:
             self._app.close()
 
 
@@ -179,9 +190,26 @@ def _load_models(manager: ModelManager, options: ServerOptions) -> Any:
     try:
         manager.set_config(config)
     except StatusError as error:
-        raise ServingError(f"The server cannot start: {error.message}") from None
+        raise ServingError(_why_not(error, options)) from None
     manager.wait_until_available(None)
     return config
+
+
+def _why_not(error: StatusError, options: ServerOptions) -> str:
+    """Why a server does not start, for people."""
+    reason = _NODE.sub("", error.message)
+    if error.code is Code.FAILED_PRECONDITION:
+        mend = (
+            "Labels are read before anything is loaded: give "
+            "--allow_version_labels_for_unavailable_models too."
+        )
+    else:
+        folder = options.model_base_path or "FOLDER"
+        mend = (
+            "`kbert export --check` says what is wrong with a version's folder; mend "
+            f"it or take it out of {folder}."
+        )
+    return f"The server cannot start: {reason}. {mend}"
 
 
 def _manager_options(options: ServerOptions, batching: Any) -> ManagerOptions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_LARGEST = 2**63 - 1
+from kbert.exporting.versions import version_number
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
     found: dict[int, Path] = {}
     complaints = []
     for name in sorted(os.listdir(base_path), key=lambda name: (len(name), name)):
-        if not name.isascii() or not name.isdigit() or int(name) > _LARGEST:
+        version = version_number(name)
+        if version is None:
             continue
-        path, version = base_path / name, int(name)
+        path = base_path / name
         if version in found:
             complaints.append(f"{path} is ignored for {found[version]}: one version")
         else:

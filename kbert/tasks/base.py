@@ -132,5 +132,5 @@ class Task(ABC):
         """The ways to call an exported model; `serving_default` takes plain strings."""
 
     @abstractmethod
-    def served_outputs(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """What `serving_default` has to return for these predictions."""
+    def served_outputs(self, outputs: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """What each of `signatures` has to return, by name, for the model's outputs."""

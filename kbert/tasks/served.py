@@ -1,9 +1,10 @@
 """A trained model behind its tokenizer, in graph ops: what signatures are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kbert.data.encoded import Encoder
@@ -67,6 +68,32 @@ class ServedModel:
             multiple_of=LENGTH_MULTIPLE,
         )
 
+    def examples_of(
+        self, signature: Signature, columns: Mapping[str, Sequence[str]]
+    ) -> dict[str, np.ndarray]:
+        """The inputs with which a signature is asked about texts.
+
+        Args:
+            signature: takes texts, examples or features.
+            columns: the texts by input name, each [B].
+        """
+        names = tuple(spec.name for spec in signature.inputs)
+        texts = {
+            name: np.array([text.encode() for text in column], object)
+            for name, column in columns.items()
+        }
+        if names == FEATURES:
+            features = self.encode(*(tf.constant(column) for column in texts.values()))
+            return {name: features[name].numpy() for name in names}
+        if set(names) == texts.keys():
+            return texts
+        (name,) = names
+        examples = [
+            _serialized_example(dict(zip(texts, row, strict=True)))
+            for row in zip(*texts.values(), strict=True)
+        ]
+        return {name: np.array(examples, object)}
+
     def outputs(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """The head's outputs [B, ...] in float32, whatever the model computes in."""
         # A server's JSON knows no half precision.
@@ -77,3 +104,10 @@ class ServedModel:
     ) -> tf.Tensor:
         """The head's outputs [B, ...] of [B] texts."""
         return self.outputs(self.encode(text, text_pair))
+
+
+def _serialized_example(texts: Mapping[str, bytes]) -> bytes:
+    example = tf.train.Example()
+    for name, text in texts.items():
+        example.features.feature[name].bytes_list.value.append(text)
+    return bytes(example.SerializeToString(deterministic=True))

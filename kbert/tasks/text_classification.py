@@ -241,13 +241,21 @@ class TextClassification(Task):
             "encoded": Signature(encoded, served.feature_inputs),
         }
 
-    def served_outputs(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+    def served_outputs(self, outputs: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Task.served_outputs`."""
+        probabilities = self.predictions(outputs)
         labels = np.array([label.encode() for label in self.labels], object)
         return {
-            "label": labels[predictions.argmax(axis=-1)],
-            "score": predictions.max(axis=-1),
-            "probabilities": predictions,
+            "serving_default": {
+                "label": labels[probabilities.argmax(axis=-1)],
+                "score": probabilities.max(axis=-1),
+                "probabilities": probabilities,
+            },
+            "classify": {
+                "classes": np.tile(labels, (len(outputs), 1)),
+                "scores": probabilities,
+            },
+            "encoded": {"logits": outputs},
         }
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kbert.errors import ExportError
 from kbert.exporting import card, server_files, warmup
+from kbert.exporting.backend import check_backend
 from kbert.exporting.checks.tokenizer import VOCABULARY_FILE_NAME
 from kbert.exporting.fresh import FreshServable
-from kbert.exporting.golden import TOLERANCES, Golden, golden_texts
-from kbert.exporting.saved_model import write_saved_model
+from kbert.exporting.golden import TOLERANCES, Golden, GoldenCall, golden_texts
+from kbert.exporting.saved_model import disk_errors_of, write_saved_model
 from kbert.exporting.versions import building, check_target, model_name, publish
 from kbert.files import write_json, write_text
 from kbert.runs import RunFolder, open_run
@@ -73,18 +74,13 @@ def export(
         OSError: the folder cannot be written. Nothing is left of the version.
     """
     check_target(output, version)
-    if keras.config.backend() != "tensorflow":
-        raise ExportError(
-            "Only Keras's TensorFlow backend exports. Received: KERAS_BACKEND="
-            f"{keras.config.backend()}. A run is of no backend: run the same command "
-            "with KERAS_BACKEND=tensorflow."
-        )
+    check_backend(keras.config.backend())
     folder = run if isinstance(run, RunFolder) else open_run(run)
     predictor = Predictor(folder)
     served = _load(predictor, settings.precision)
     signatures = predictor.task.signatures(served)
-    golden = _golden(predictor, settings.precision)
-    with building(output) as hidden:
+    golden = _golden(predictor, served, signatures, settings.precision)
+    with disk_errors_of(output), building(output) as hidden:
         # Without the state of dropout's random numbers, which is of training.
         variables = [weight.value for weight in served.model.weights]
         write_saved_model(hidden, signatures, variables)
@@ -95,7 +91,7 @@ def export(
         write_text(extra / VOCABULARY_FILE_NAME, "".join(f"{t}\n" for t in vocabulary))
         logger.info("loading what was written in a fresh process")
         with FreshServable(hidden) as fresh:
-            difference = golden.difference(fresh.call(_SIGNATURE, golden.feeds()))
+            difference = golden.difference(fresh.call)
             calls = _warmup_calls(fresh, served, settings)
         name = model_name(output)
         num_calls = warmup.write_warmup(extra / warmup.FILE_NAME, name, calls)
@@ -124,18 +120,24 @@ def _load(predictor: Predictor, precision: str) -> ServedModel:
     return ServedModel(predictor.encoder, model, predictor.is_paired)
 
 
-def _golden(predictor: Predictor, precision: str) -> Golden:
+def _golden(
+    predictor: Predictor,
+    served: ServedModel,
+    signatures: Mapping[str, Signature],
+    precision: str,
+) -> Golden:
+    """The fixed texts for each signature, with what the run answers to them."""
     texts = golden_texts(is_paired=predictor.is_paired)
-    predictions = predictor.predict(predictor.encode(texts))
-    pairs = [(text,) if isinstance(text, str) else text for text in texts]
-    columns = [list(column) for column in zip(*pairs, strict=True)]
-    names = ("text", "text_pair")[: len(columns)]
-    return Golden(
-        precision=precision,
-        tolerance=TOLERANCES[precision],
-        inputs=dict(zip(names, columns, strict=True)),
-        outputs=predictor.task.served_outputs(predictions),
-    )
+    outputs = predictor.outputs(predictor.encode(texts))
+    expected = predictor.task.served_outputs(outputs)
+    rows = [(text,) if isinstance(text, str) else text for text in texts]
+    names = [spec.name for spec in served.text_inputs]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    calls = {
+        name: GoldenCall(served.examples_of(signature, columns), expected[name])
+        for name, signature in signatures.items()
+    }
+    return Golden(precision, TOLERANCES[precision], calls)
 
 
 def _warmup_calls(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import urllib3
 
-from kbert.errors import ExportError
 from kbert.exporting.checks import Point, format_points, run_checks
-from kbert.exporting.versions import versions_in
+from kbert.exporting.versions import version_number, versions_in
 from kbert.serving.gate import Gate
 from kbert.serving.manager import ManagerOptions, ModelManager
 from kbert.serving.metrics import Metrics
 from kbert.serving.model_config import single_model_config
+from kbert.serving.model_folder import check_model_folder
 from kbert.serving.ports import bind
 from kbert.serving.rest import RestApp, RestOptions
 from kbert.serving.rest_server import RestServer
@@ -39,15 +39,12 @@ def check(folder: Path) -> list[Point]:
         folder: a version's folder, or a model's, of which the latest is taken.
 
     Raises:
-        ExportError: there is no such folder, or no version in it.
+        ServingError: there is no such folder, or no version in it.
     """
-    if not folder.is_dir():
-        raise ExportError(
-            f"There is no folder {folder}. Give an export, such as saved_models/NAME "
-            "or saved_models/NAME/1."
-        )
-    if not (folder / "saved_model.pb").exists() and (versions := versions_in(folder)):
-        folder = folder / str(versions[-1])
+    if not (folder / "saved_model.pb").exists():
+        model = check_model_folder(folder)
+        versions = versions_in(model)
+        folder = versions[max(versions)]
     return run_checks(folder, round_trip=round_trip)
 
 
@@ -57,7 +54,8 @@ def round_trip(folder: Path) -> str | None:
     Returns:
         What is wrong; None where rows and columns answer as the model does.
     """
-    if not (folder.name.isascii() and folder.name.isdigit()):
+    version = version_number(folder.name)
+    if version is None:
         return f"a server does not see {folder.name}: it is no number (point 1)"
     try:
         with _serving(folder) as (servable, url):

@@ -113,11 +113,19 @@ class Predictor:
         Args:
             on_batch: told the examples and the tokens of each batch that is done.
         """
+        return self.task.predictions(self.outputs(dataset, on_batch=on_batch))
+
+    def outputs(
+        self,
+        dataset: EncodedDataset,
+        *,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """The outputs of the model's head `[examples, ...]`; see `predict`."""
         pad_id = self.encoder.tokenizer.pad_id
-        outputs = predict_outputs(
+        return predict_outputs(
             self._model, dataset, self._batching, pad_id, on_batch=on_batch
         )
-        return self.task.predictions(outputs)
 
     def evaluate(
         self, dataset: EncodedDataset, *, progress: TextIO | None = None

@@ -52,7 +52,7 @@ NOT_TEXT = np.array([[b"\xff", b"\xfe"]] * 3, object)
 TEXT = np.array([[b"neg", b"pos"]] * 3, object)
 
 BROKEN = {
-    "the same rows for any batch": (fixed_rows, {22}, "[2, 2] for 1 texts"),
+    "the same rows for any batch": (fixed_rows, {22, 26}, "[2, 2] for 1 texts"),
     "bytes as text": (of_classify(names=NOT_TEXT), {22, 23}, "not UTF-8"),
     "text as bytes": (of_classify(label_bytes=TEXT), {22, 23}, "base64"),
     "an error on bytes": (fails_on_bad_utf8, {27}, "invalid UTF-8"),
@@ -76,7 +76,7 @@ def test_answers_with(checked, what: str):
     checked.answers.change, numbers, message = BROKEN[what]
     failing = checked.failing()
     assert set(failing) == numbers
-    assert message in failing[max(numbers)]
+    assert any(message in failing[number] for number in numbers)
 
 
 def test_no_answer(checked):
@@ -101,12 +101,33 @@ def test_padding_that_counts(checked, tmp_path: Path):
 class TestGolden:
     def test_other_answers(self, checked):
         def swap(values):
-            values["outputs"]["probabilities"][3].reverse()
+            outputs = values["signatures"]["serving_default"]["outputs"]
+            outputs["probabilities"]["float32"][3].reverse()
 
         edit_json(checked.extra / "golden.json", swap)
         failing = checked.failing()
         assert set(failing) == {26}
         assert "Good." in failing[26]
+
+    @pytest.mark.parametrize(
+        ("signature", "output", "kind"),
+        [("classify", "classes", "string"), ("encoded", "logits", "float32")],
+    )
+    def test_other_answers_of_other_signatures(self, checked, signature, output, kind):
+        def swap(values):
+            outputs = values["signatures"][signature]["outputs"]
+            outputs[output][kind][1].reverse()
+
+        edit_json(checked.extra / "golden.json", swap)
+        failing = checked.failing()
+        assert set(failing) == {26}
+        assert f"signature {signature}: {output}" in failing[26]
+
+    def test_a_signature_without_answers(self, checked):
+        edit_json(
+            checked.extra / "golden.json", lambda v: v["signatures"].pop("encoded")
+        )
+        assert "encoded" in checked.failing()[26]
 
     def test_generous_tolerance(self, checked):
         edit_json(checked.extra / "golden.json", lambda v: v.update(tolerance=1))

@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from kbert.errors import ExportError
-from kbert.exporting.golden import TEXTS, Golden, golden_texts
+from kbert.exporting.golden import TEXTS, Golden, GoldenCall, golden_texts
+
+_ODD = (
+    '{"precision": "float32", "tolerance": 0, "signatures": '
+    '{"a": {"inputs": {"x": {"float8": [1]}}, "outputs": {}}}}'
+)
 
 
-def golden(probabilities: list[list[float]], tolerance: float = 1e-5) -> Golden:
+def golden(probabilities: list[list[float]]) -> GoldenCall:
     values = np.array(probabilities)
     labels = np.array([b"no", b"yes"], object)[values.argmax(axis=1)]
-    return Golden(
-        precision="float32",
-        tolerance=tolerance,
-        inputs={"text": ["first", "second"][: len(values)]},
-        outputs={"label": labels, "probabilities": values},
-    )
+    texts = np.array([b"first", b"second"][: len(values)], object)
+    return GoldenCall({"text": texts}, {"label": labels, "probabilities": values})
+
+
+def difference(call: GoldenCall, received: dict) -> float:
+    return call.difference(received, tolerance=1e-5)
 
 
 def outputs(labels: list[bytes], probabilities: list[list[float]]) -> dict:
@@ -30,7 +35,7 @@ def outputs(labels: list[bytes], probabilities: list[list[float]]) -> dict:
 def test_the_largest_difference_is_told():
     expected = golden([[0.9, 0.1], [0.25, 0.75]])
     received = outputs([b"no", b"yes"], [[0.9, 0.1], [0.250004, 0.749996]])
-    assert expected.difference(received) == pytest.approx(4e-6, rel=0.02)
+    assert difference(expected, received) == pytest.approx(4e-6, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -45,34 +50,81 @@ def test_the_largest_difference_is_told():
 def test_another_answer_is_an_error(labels, probabilities, message):
     expected = golden([[0.9, 0.1], [0.25, 0.75]])
     with pytest.raises(ExportError, match=message):
-        expected.difference(outputs(labels, probabilities))
+        difference(expected, outputs(labels, probabilities))
 
 
 def test_a_missing_output_is_an_error():
     received = outputs([b"no"], [[0.9, 0.1]])
     del received["label"]
     with pytest.raises(ExportError, match="no output 'label'"):
-        golden([[0.9, 0.1]]).difference(received)
+        difference(golden([[0.9, 0.1]]), received)
 
 
 def test_of_two_equal_scores_either_label_is_right():
     expected = golden([[0.500004, 0.499996]])
-    expected.difference(outputs([b"yes"], [[0.499999, 0.500001]]))
+    difference(expected, outputs([b"yes"], [[0.499999, 0.500001]]))
     with pytest.raises(ExportError, match="label"):
-        golden([[0.51, 0.49]]).difference(outputs([b"yes"], [[0.51, 0.49]]))
+        difference(golden([[0.51, 0.49]]), outputs([b"yes"], [[0.51, 0.49]]))
+
+
+def test_logits_may_differ_more_than_probabilities():
+    call = GoldenCall({"text": np.array([b"a"], object)}, {"logits": np.array([[3.0]])})
+    assert difference(call, {"logits": np.array([[3.00009]])}) == 0.0
+    with pytest.raises(ExportError, match="logits"):
+        difference(call, {"logits": np.array([[3.0002]])})
+
+
+def test_names_of_all_labels_have_one_order():
+    scores = np.array([[0.5, 0.5]])
+    classes = np.array([[b"no", b"yes"]], object)
+    inputs = {"inputs": np.array([b"x"], object)}
+    call = GoldenCall(inputs, {"classes": classes, "scores": scores})
+    assert difference(call, {"classes": classes, "scores": scores}) == 0.0
+    with pytest.raises(ExportError, match="classes"):
+        difference(call, {"classes": classes[:, ::-1], "scores": scores})
+
+
+def test_every_signature_is_asked():
+    calls = {"first": golden([[0.9, 0.1]]), "second": golden([[0.2, 0.8]])}
+    expected = Golden("float32", 1e-5, calls)
+    answers = {
+        "first": outputs([b"no"], [[0.9, 0.1]]),
+        "second": outputs([b"yes"], [[0.200003, 0.799997]]),
+    }
+    assert expected.difference(lambda name, _: answers[name]) == pytest.approx(
+        3e-6, rel=0.02
+    )
+    answers["second"] = outputs([b"no"], [[0.8, 0.2]])
+    with pytest.raises(ExportError, match="signature second: label"):
+        expected.difference(lambda name, _: answers[name])
 
 
 def test_written_and_read_again(tmp_path: Path):
-    expected = golden([[0.9, 0.1], [0.25, 0.75]])
-    expected.write(tmp_path)
+    odd = GoldenCall(
+        {
+            "inputs": np.array([b"\x0a\xff", b""], object),
+            "ids": np.array([[1, 2], [3, 0]], np.int32),
+        },
+        {
+            "classes": np.array([[b"a", "ü".encode()]] * 2, object),
+            "scores": np.array([[0.1, 0.9]] * 2, np.float32),
+        },
+    )
+    calls = {"answer": golden([[0.9, 0.1], [0.25, 0.75]]), "odd": odd}
+    Golden("bfloat16", 5e-2, calls).write(tmp_path)
     found = Golden.read(tmp_path / "golden.json")
-    assert found.inputs == expected.inputs
-    assert (found.precision, found.tolerance) == ("float32", 1e-5)
-    for name, values in expected.outputs.items():
-        np.testing.assert_array_equal(found.outputs[name], values)
+    assert (found.precision, found.tolerance) == ("bfloat16", 5e-2)
+    assert found.calls.keys() == calls.keys()
+    for name, call in calls.items():
+        for kind in ("inputs", "outputs"):
+            rows, expected = getattr(found.calls[name], kind), getattr(call, kind)
+            assert rows.keys() == expected.keys()
+            for key, values in expected.items():
+                assert rows[key].dtype == values.dtype
+                np.testing.assert_array_equal(rows[key], values)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"precision": "float32"}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", '{"precision": "float32"}', "{", _ODD])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str):
     file = tmp_path / "golden.json"
     file.write_text(content)

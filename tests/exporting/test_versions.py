@@ -28,15 +28,24 @@ def test_versions_count_from_one_and_follow_the_highest(tmp_path: Path):
     assert [write(folder).name for _ in range(2)] == ["1", "2"]
     assert write(folder, 7).name == "7"
     assert write(folder).name == "8"
-    assert versions_in(folder) == [1, 2, 7, 8]
+    assert versions_in(folder) == {n: folder / str(n) for n in (1, 2, 7, 8)}
     assert sorted(os.listdir(folder)) == ["1", "2", "7", "8"]
 
 
 def test_what_a_server_does_not_see_does_not_count(tmp_path: Path):
     for name in ("v9", "1.0", "9_tmp", ".export-12", "00004"):
         (tmp_path / name).mkdir()
-    (tmp_path / "12").write_text("a file")
-    assert versions_in(tmp_path) == [4]
+    assert versions_in(tmp_path) == {4: tmp_path / "00004"}
+    (tmp_path / "4").mkdir()
+    assert versions_in(tmp_path) == {4: tmp_path / "4"}
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_with_a_number_for_its_name_is_passed_over(tmp_path: Path, make):
+    make(tmp_path / "12")
+    assert write(tmp_path).name == "13"
+    with pytest.raises(ExportError, match="has a version 12 already"):
+        check_target(tmp_path, 12)
 
 
 def test_nothing_else_in_the_folder_is_touched(tmp_path: Path):
@@ -51,6 +60,10 @@ def test_an_error_leaves_nothing(tmp_path: Path):
     folder = tmp_path / "reviews"
     with pytest.raises(RuntimeError, match="stop"), building(folder) as hidden:
         (hidden / "half").write_text("")
+        raise RuntimeError("stop")
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(RuntimeError, match="stop"), building(folder) as hidden:
         raise RuntimeError("stop")
     assert os.listdir(folder) == []
 

@@ -72,7 +72,7 @@ def write_toy_export(
     signatures, variables = _signatures(masks_padding, change)
     write_saved_model(folder, signatures, variables)
     settings = ExportSettings(max_batch_size=MAX_BATCH_SIZE)
-    _write_golden(extra, signatures["serving_default"])
+    _write_golden(extra, signatures)
     shapes = warmup.plan(
         warmup.batch_sizes(MAX_BATCH_SIZE),
         warmup.lengths(MAX_LENGTH, LENGTH_MULTIPLE),
@@ -160,8 +160,23 @@ def _signatures(
     return signatures, [embedding, kernel]
 
 
-def _write_golden(extra: Path, signature: Signature) -> None:
+def _write_golden(extra: Path, signatures: dict[str, Signature]) -> None:
     texts = golden.golden_texts(is_paired=False)
-    outputs = signature.function(tf.constant(texts))
-    answers = {name: values.numpy() for name, values in outputs.items()}
-    golden.Golden("float32", 1e-5, {"text": texts}, answers).write(extra)
+    examples = []
+    for text in texts:
+        example = tf.train.Example()
+        example.features.feature["text"].bytes_list.value.append(text.encode())
+        examples.append(example.SerializeToString())
+    ids = np.arange(12, dtype=np.int32).reshape(2, 6)
+    mask = np.array([[1] * 6, [1] * 3 + [0] * 3], np.int32)
+    asked = {
+        "serving_default": {"text": np.array([t.encode() for t in texts], object)},
+        "classify": {"inputs": np.array(examples, object)},
+        "encoded": dict(zip(FEATURES, (ids, np.zeros_like(ids), mask), strict=True)),
+    }
+    calls = {}
+    for name, inputs in asked.items():
+        outputs = signatures[name].function(*map(tf.constant, inputs.values()))
+        answers = {key: values.numpy() for key, values in outputs.items()}
+        calls[name] = golden.GoldenCall(inputs, answers)
+    golden.Golden("float32", 1e-5, calls).write(extra)

@@ -83,7 +83,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def manager(folder: Path) -> Iterator[ModelManager]:
-    manager = ModelManager(ManagerOptions(load=LoadOptions()))
+    options = ManagerOptions(load=LoadOptions(), allow_labels_for_unavailable=True)
+    manager = ModelManager(options)
     manager.set_config(config_of(folder))
     manager.wait_until_available(60)
     yield manager

@@ -533,6 +533,7 @@ def test_labels_name_versions(make, publish, base: Path):
     publish(1, 2)
     manager = make()
     both = specific(1, 2)
+    manager.set_config(config(base, both))
     manager.set_config(config(base, both + label("stable", 1) + label("canary", 2)))
     assert answer(manager, label="stable") == 1
     assert answer(manager, label="canary") == 2
@@ -552,6 +553,12 @@ def test_labels_name_versions(make, publish, base: Path):
 def test_a_label_names_an_available_version(make, publish, base: Path):
     publish(1, 2)
     manager = make()
+    # Labels come before loading: nothing is there yet, and nothing is loaded then.
+    with pytest.raises(StatusError, match="label to version 1 of model m") as caught:
+        manager.set_config(config(base, specific(1) + label("stable", 1)))
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    assert manager.model_names() == []
+    manager.set_config(config(base, specific(1)))
     manager.set_config(config(base, specific(1) + label("stable", 1)))
     with pytest.raises(StatusError, match="label to version 2 of model m") as caught:
         manager.set_config(
@@ -575,6 +582,26 @@ def test_a_new_label_may_come_before_its_version(make, publish, base: Path):
     # A label that is there is moved to what is available only.
     with pytest.raises(StatusError, match="version 3 of model m"):
         manager.set_config(config(base, label("next", 3)))
+    assert answer(manager, label="next") == 2
+
+
+def test_nobody_waits_for_a_config_when_the_end_is_near(make, publish, base: Path):
+    publish(1)
+    manager = make()
+    manager.set_config(config(base))
+    missing = configs(
+        f'name: "m" base_path: "{base}"', f'name: "other" base_path: "{base}-missing"'
+    )
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(manager.set_config, missing)
+        wait_until(lambda: "other" in manager.model_names())
+        manager.announce_close()
+        with pytest.raises(StatusError, match="shutting down") as caught:
+            waiting.result(60)
+    assert caught.value.code is Code.UNAVAILABLE
+    with pytest.raises(StatusError, match="shutting down"):
+        manager.set_config(config(base))
+    assert answer(manager) == 1
 
 
 # Use.

@@ -45,7 +45,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestApp]:
     write_toy_classifier(folder / "toy", 2, flip=True)
     write_half_plus_two(folder / "half", 7)
     write_oddities(folder / "odd", 1)
-    manager = ModelManager(ManagerOptions(poll_seconds=0))
+    options = ManagerOptions(poll_seconds=0, allow_labels_for_unavailable=True)
+    manager = ModelManager(options)
     try:
         config = text_format.Parse(CONFIG.format(folder=folder), ModelServerConfig())
         manager.set_config(config)

@@ -65,13 +65,20 @@ def test_plain_strings_give_what_the_model_gives(served: ServedModel):
 
 
 def test_what_the_task_expects_of_a_server_is_what_it_serves(served: ServedModel):
-    inputs = [tf.constant(texts) for texts in columns(served)]
-    outputs = call(served, "serving_default", *inputs)
-    expected = TASK.served_outputs(TASK.predictions(expected_logits(served)))
-    assert expected.keys() == outputs.keys()
-    assert expected["label"].tolist() == outputs["label"].tolist()
-    for name in ("score", "probabilities"):
-        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-6)
+    named = dict(zip(("text", "text_pair"), columns(served), strict=False))
+    expected = TASK.served_outputs(expected_logits(served))
+    signatures = TASK.signatures(served)
+    assert expected.keys() == signatures.keys()
+    for name, signature in signatures.items():
+        inputs = served.examples_of(signature, named)
+        assert list(inputs) == [spec.name for spec in signature.inputs]
+        outputs = call(served, name, *map(tf.constant, inputs.values()))
+        assert outputs.keys() == expected[name].keys()
+        for key, values in expected[name].items():
+            if values.dtype == object:
+                assert outputs[key].tolist() == values.tolist()
+            else:
+                np.testing.assert_allclose(outputs[key], values, atol=1e-5)
 
 
 def test_classify_takes_examples(served: ServedModel):

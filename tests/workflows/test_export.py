@@ -1,5 +1,6 @@
 """Export of a real, tiny run: what is in the folder, and that it answers as the run."""
 
+import errno
 import json
 import os
 import shutil
@@ -136,13 +137,14 @@ def test_an_export_that_answers_otherwise_is_not_published(
 
     def other(self: FreshServable, signature: str, inputs: dict) -> dict:
         outputs = answer(self, signature, inputs)
-        outputs["probabilities"] = outputs["probabilities"] + np.float32(2e-5)
+        if "probabilities" in outputs:
+            outputs["probabilities"] = outputs["probabilities"] + np.float32(2e-5)
         return outputs
 
     monkeypatch.setattr(FreshServable, "call", other)
-    with pytest.raises(ExportError, match="probabilities of"):
+    with pytest.raises(ExportError, match="serving_default: probabilities of"):
         export(tiny_run.path, tmp_path / "tiny", settings=ExportSettings())
-    assert os.listdir(tmp_path / "tiny") == []
+    assert os.listdir(tmp_path) == []
 
 
 def test_mistakes_are_found_before_anything_is_loaded(tmp_path: Path):
@@ -150,6 +152,27 @@ def test_mistakes_are_found_before_anything_is_loaded(tmp_path: Path):
         export(tmp_path / "none", tmp_path / "tiny", settings=ExportSettings())
     with pytest.raises(ExportError, match="named like a version"):
         export(tmp_path / "none", tmp_path / "3", settings=ExportSettings())
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "no space"), errno.ENOSPC),
+        (tf.errors.UnavailableError(None, None, "disk is gone"), errno.EIO),
+    ],
+)
+def test_a_disk_that_fails_is_named(
+    tiny_run: kbert.Run, tmp_path: Path, monkeypatch, error, number
+):
+    def save(*arguments, **options):
+        Path(arguments[1], "half").write_text("")
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(OSError, match="tiny") as caught:
+        export(tiny_run.path, tmp_path / "tiny", settings=ExportSettings())
+    assert caught.value.errno == number
+    assert os.listdir(tmp_path) == []
 
 
 def test_settings_have_one_place():

@@ -10,7 +10,6 @@ from kbert.exporting import golden
 from kbert.exporting.checks.opened import EXTRA, Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
 from kbert.exporting.checks.requests import (
-    SERVING_DEFAULT,
     answering,
     ask_texts,
     expect_same,
@@ -103,14 +102,18 @@ def answers_as_the_run(export: Export) -> str:
         raise SkipError(f"there is no {EXTRA}/{golden.FILE_NAME} to compare with")
     expected = golden.Golden.read(file)
     most = golden.TOLERANCES.get(expected.precision, 0.0)
-    if not 0 <= expected.tolerance <= most or not expected.outputs:
+    if not 0 <= expected.tolerance <= most or not expected.calls:
         raise FailError(
             f"{EXTRA}/{golden.FILE_NAME} allows differences of {expected.tolerance} in "
             f"{expected.precision}, and at most {most:g} is right. Export again."
         )
-    outputs = answering(export).call(SERVING_DEFAULT, expected.feeds())
+    if missing := sorted(export.signatures.keys() - expected.calls.keys()):
+        raise FailError(
+            f"{EXTRA}/{golden.FILE_NAME} has no answers of {some(missing)}. Export the "
+            "run again."
+        )
     try:
-        difference = expected.difference(outputs)
+        difference = expected.difference(answering(export).call)
     except ExportError as error:
         raise FailError(
             f"it does not answer as the run did: {error}. Export the run again."

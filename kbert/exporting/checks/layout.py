@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kbert.exporting.checks.opened import Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
+from kbert.exporting.versions import version_number, versions_in
 
-_LARGEST_VERSION = 2**63 - 1
 _LARGEST_PROTO = 2**31
 _TABLE = re.compile(r".*HashTable.*|InitializeTable.*|LookupTableImport.*")
 _DATA_FILE = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
@@ -18,12 +18,12 @@ def is_a_version(export: Export) -> str:
     """Point 1. That it was published by a rename cannot be seen afterwards; that no
     other version beside it is half-written can."""
     folder = export.folder
-    if not _is_version(folder.name):
+    if version_number(folder.name) is None:
         raise FailError(
             "a server looks for folders named by a whole number, as in models/NAME/1. "
             f"This one is named {folder.name!r}: rename it."
         )
-    siblings = [entry for entry in folder.parent.iterdir() if _is_version(entry.name)]
+    siblings = versions_in(folder.parent).values()
     half = [s.name for s in siblings if s.is_dir() and not _is_complete(s)]
     if half := [name for name in half if name != folder.name]:
         raise FailError(
@@ -92,10 +92,6 @@ CHECKS = (
     Check(2, "saved_model.pb and variables are there", has_the_files),
     Check(13, "assets are in the folder and tables are filled", assets_are_there),
 )
-
-
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdigit() and int(name) <= _LARGEST_VERSION
 
 
 def _is_complete(folder: Path) -> bool:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kbert.errors import ExportError
 from kbert.exporting.checks.opened import Export, Session
 from kbert.exporting.checks.points import FailError, SkipError
-from kbert.exporting.golden import Golden
+from kbert.exporting.golden import GoldenCall
 
 SERVING_DEFAULT = "serving_default"
 CLASSIFY = "classify"
@@ -129,10 +129,9 @@ def expect_same(
     Raises:
         FailError: they differ; it says `where`.
     """
-    shown = [text.decode("utf-8", "replace") for text in texts]
-    answers = Golden("", tolerance(export), {"text": shown}, expected)
+    call = GoldenCall({"text": np.array(texts, object)}, expected)
     try:
-        answers.difference(received)
+        call.difference(received, tolerance=tolerance(export))
     except ExportError as error:
         raise FailError(
             f"{where}: {error}. An answer has to depend on its own text alone."
