@@ -38,6 +38,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _RELOAD_SECONDS = 60
 # Where in the graph an error arose, as TensorFlow writes it.
 _NODE = re.compile(r"\s*\[\[\{\{node .*?\}\}\]\]")
+_WAKE_SECONDS = 0.5
 # In place of a signal's number: REST's thread has ended on its own.
 _BROKEN = 0
 
@@ -87,7 +88,7 @@ def serve(prepared: Prepared) -> int:
             poller.start(config)
         for line in greeting(options, manager):
             logger.info("%s", line)
-        number = stopping.get()
+        number = _wait_for(stopping)
         logger.info("Stopping; what was accepted is answered first")
     if number == _BROKEN:
         raise ServingError("The REST server ended unexpectedly; see the log above.")
@@ -262,6 +263,17 @@ def _handlers() -> dict[int, Any]:
 def _set_handlers(handlers: Mapping[int, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def _wait_for(stopping: "queue.SimpleQueue[int]") -> int:
+    """The next number in a queue that a signal's handler fills.
+
+    Handlers run in the main thread, which a signal that the system gave to another
+    thread does not wake: it wakes by itself.
+    """
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return stopping.get(timeout=_WAKE_SECONDS)
 
 
 def _send_signals_to(stopping: "queue.SimpleQueue[int]") -> None:
