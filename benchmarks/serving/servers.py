@@ -17,6 +17,8 @@ from typing import Self
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+# Of this machine; a proxy in the environment is for others.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Server:
@@ -63,7 +65,7 @@ class Server:
     def states(self) -> dict[int, str]:
         """Version -> state, as the server says; empty where it does not answer."""
         try:
-            with urllib.request.urlopen(self.url, timeout=10) as response:
+            with _OPENER.open(self.url, timeout=10) as response:
                 versions = json.load(response)["model_version_status"]
         except (OSError, ValueError):
             return {}

@@ -1,8 +1,8 @@
 import pytest
-from source_checks import rows_of, texts_and_labels, write
 
 from kbert.data.sources import Columns, folder_splits, open_source, source_splits
 from kbert.errors import DataError
+from tests.data.source_checks import rows_of, texts_and_labels, write
 
 
 @pytest.fixture

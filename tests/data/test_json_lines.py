@@ -4,10 +4,10 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from source_checks import rows_of, texts_and_labels, write
 
 from kbert.data.sources import Columns, open_source
 from kbert.errors import DataError
+from tests.data.source_checks import rows_of, texts_and_labels, write
 
 
 @pytest.fixture

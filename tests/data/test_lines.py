@@ -1,10 +1,10 @@
 import io
 
 import pytest
-from source_checks import write
 
 from kbert.data.sources import read_plain_texts
 from kbert.errors import DataError
+from tests.data.source_checks import write
 
 CONTENT = "a\r\n\nb\u2028c\x0bd\re\n  f \r\r\nlast".encode()
 TEXTS = ["a", "", "b\u2028c\x0bd\re", "  f \r", "last"]

@@ -3,10 +3,10 @@ import gzip
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_checks import rows_of, texts_and_labels
 
 from kbert.data.sources import Columns, open_source
 from kbert.errors import DataError
+from tests.data.source_checks import rows_of, texts_and_labels
 
 
 @pytest.fixture

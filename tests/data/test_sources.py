@@ -2,11 +2,11 @@ import subprocess
 import sys
 
 import pytest
-from source_checks import texts_and_labels, write
 
 from kbert.data import sources
 from kbert.data.sources import Columns, open_source, sort_labels, source_splits
 from kbert.errors import DataError
+from tests.data.source_checks import texts_and_labels, write
 
 
 @pytest.mark.parametrize(

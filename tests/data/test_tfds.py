@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from source_checks import rows_of, texts_and_labels
 
 from kbert.data import tfds_builder
 from kbert.data.sources import Columns, open_source, source_splits
 from kbert.data.tfds import tfds_splits
 from kbert.data.tfds_builder import TfdsName, parse_spec, prepared_folder, quiet
 from kbert.errors import DataError
+from tests.data.source_checks import rows_of, texts_and_labels
 
 
 class KbertPairs(tfds.core.GeneratorBasedBuilder):

@@ -13,6 +13,8 @@ from typing import Any
 from tests.serving.ports import free_port
 
 _READY = "development server; deploy/"
+# Of this machine; a proxy in the environment is for others.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _COMMAND = "from kbert_cli.main import main; main()"
 
 
@@ -73,7 +75,7 @@ class Process:
     def ask(self, path: str, data: bytes | None = None) -> tuple[int, Any]:
         """Status and body of an answer; a body that is JSON is parsed."""
         try:
-            with urllib.request.urlopen(self.url + path, data, timeout=60) as response:
+            with _OPENER.open(self.url + path, data, timeout=60) as response:
                 status, body, kind = response.status, response.read(), response.headers
         except urllib.error.HTTPError as error:
             status, body, kind = error.code, error.read(), error.headers
