@@ -24,6 +24,7 @@ _NEEDS = {
     "monitoring_config_file": "rest_api_port",
     "ssl_config_file": "port",
     "batching_parameters_file": "enable_batching",
+    "load_retry_interval_micros": "max_num_load_retries",
     "model_config_file_poll_wait_seconds": "model_config_file",
     "num_request_iterations_for_warmup": "enable_model_warmup",
 }
