@@ -1,6 +1,5 @@
 """`kbert export`: a run in, a version of a served model out."""
 
-import logging
 import os
 import shlex
 import sys
@@ -96,8 +95,6 @@ def export(
 
 def _check(folder: Path) -> None:
     show_messages()
-    # What the server says that is started for one of the points is not news here.
-    logging.getLogger("kbert.serving").setLevel(logging.WARNING)
     from kbert.workflows.export_check import check, format_points
 
     points = check(folder)

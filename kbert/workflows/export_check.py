@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ def _serving(folder: Path) -> Iterator[tuple[Servable, str]]:
     (model,) = config.model_config_list.config
     model.model_version_policy.specific.versions.append(int(folder.name))
     with contextlib.ExitStack() as ending:
+        # What the server loads and ends here is no news.
+        log = logging.getLogger("kbert.serving")
+        ending.callback(log.setLevel, log.level)
+        log.setLevel(logging.WARNING)
         options = ManagerOptions(
             load=LoadOptions(warmup=False), poll_seconds=0, max_load_retries=0
         )

@@ -1,5 +1,6 @@
 """`kbert export` at the terminal."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def test_check_prints_a_line_a_point(kbert, trained: Path):
     )
     assert {line[:4] for line in done.out.splitlines()[:40]} == {"ok  "}
     assert "40 of 40 points hold" in done.out
+    assert "Loaded" not in done.err
+    assert logging.getLogger("kbert.serving").level == logging.NOTSET
 
     Path("saved_models/letters/001/assets.extra/golden.json").unlink()
     done = kbert("export", "--check", "saved_models/letters/001")
