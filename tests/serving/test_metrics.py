@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from prometheus_client import parser
 
 from kbert.serving.metrics import Metrics
 from kbert.serving.status import Code
@@ -128,7 +129,6 @@ def test_nothing_counted_is_an_empty_page():
 
 
 def test_prometheus_client_reads_the_page():
-    parser = pytest.importorskip("prometheus_client.parser")
     metrics = Metrics()
     metrics.observe('a"b\\c', "predict", "REST", Code.OK, 0.5)
     families = list(parser.text_string_to_metric_families(metrics.exposition()))
