@@ -19,7 +19,7 @@ FILE_NAME = "tf_serving_warmup_requests"
 # A server is not ready before its warm-up ends.
 _MOST_SECONDS = 30.0
 # Whatever the vocabulary, a single ASCII letter is one token: itself or [UNK].
-_ONE_TOKEN = "a"
+ONE_TOKEN = "a"
 
 Shape = tuple[int, int]  # texts, tokens
 
@@ -75,7 +75,7 @@ def requests(
         yield (
             signature,
             {
-                name: np.array([" ".join([_ONE_TOKEN] * share).encode()] * size, object)
+                name: np.array([" ".join([ONE_TOKEN] * share).encode()] * size, object)
                 for name, share in zip(inputs, shares, strict=True)
             },
         )

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kbert.errors import ServingError
 from kbert.serving.lifecycle import ModelVersions, State, VersionState
 from kbert.serving.loading import LoadWorkers, ManagerOptions
 from kbert.serving.model_config import check_model_config
@@ -87,22 +86,6 @@ class ModelManager:
             if missing := _missing(awaited):
                 code = Code.UNKNOWN if is_in_time else Code.DEADLINE_EXCEEDED
                 raise StatusError(code, describe_unavailable(missing))
-
-    def wait_until_available(self, timeout: float | None) -> None:
-        """Waits until each model has been loaded.
-
-        Args:
-            timeout: seconds; None for as long as it takes, which is forever where
-                there is no version to load.
-
-        Raises:
-            ServingError: no version of a model could be loaded, or not in time.
-        """
-        with self._changed:
-            models = self._registry.configured()
-            self._wait_for(models, timeout, lambda: False)
-            if missing := _missing(models):
-                raise ServingError(describe_unavailable(missing))
 
     @contextlib.contextmanager
     def use(

@@ -102,7 +102,7 @@ class RestApp:
             await send({"type": "websocket.close", "code": 1000})
             return
         if scope["type"] != "http":
-            raise NotImplementedError(f"no ASGI scope {scope['type']!r} here")
+            raise ValueError(f"HTTP only, no ASGI scope {scope['type']!r}")
         path = decode_target(scope["raw_path"])
         if is_api(path):
             await self._answer_api(scope, receive, send)

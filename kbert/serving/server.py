@@ -192,7 +192,6 @@ def _load_models(manager: ModelManager, options: ServerOptions) -> Any:
         manager.set_config(config)
     except StatusError as error:
         raise ServingError(_why_not(error, options)) from None
-    manager.wait_until_available(None)
     return config
 
 

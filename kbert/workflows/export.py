@@ -15,7 +15,7 @@ from kbert.exporting import card, server_files, warmup
 from kbert.exporting.backend import check_backend
 from kbert.exporting.checks.tokenizer import VOCABULARY_FILE_NAME
 from kbert.exporting.fresh import FreshServable
-from kbert.exporting.golden import TOLERANCES, Golden, GoldenCall, golden_texts
+from kbert.exporting.golden import TEXTS, TOLERANCES, Golden, GoldenCall, golden_texts
 from kbert.exporting.saved_model import disk_errors_of, write_saved_model
 from kbert.exporting.versions import building, check_target, model_name, publish
 from kbert.files import write_json, write_text
@@ -92,7 +92,7 @@ def export(
         logger.info("loading what was written in a fresh process")
         with FreshServable(hidden) as fresh:
             difference = golden.difference(fresh.call)
-            calls = _warmup_calls(fresh, served, settings)
+            calls = _warmup_calls(fresh, served, signatures, settings)
         name = model_name(output)
         num_calls = warmup.write_warmup(extra / warmup.FILE_NAME, name, calls)
         logger.info("%d warm-up requests", num_calls)
@@ -109,7 +109,7 @@ def export(
             ),
         )
         path = publish(hidden, output, version)
-    return Export(path, signatures, difference, len(golden_texts(is_paired=False)))
+    return Export(path, signatures, difference, len(TEXTS))
 
 
 def _load(predictor: Predictor, precision: str) -> ServedModel:
@@ -141,7 +141,10 @@ def _golden(
 
 
 def _warmup_calls(
-    fresh: FreshServable, served: ServedModel, settings: ExportSettings
+    fresh: FreshServable,
+    served: ServedModel,
+    signatures: Mapping[str, Signature],
+    settings: ExportSettings,
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The warm-up requests, after trying the costliest of them."""
     inputs = [spec.name for spec in served.text_inputs]
@@ -154,7 +157,14 @@ def _warmup_calls(
     fresh.call(_SIGNATURE, feeds)
     seconds = time.perf_counter() - start
     shapes = warmup.plan(sizes, lengths, seconds_of_largest=seconds)
-    return list(warmup.requests(shapes, inputs, signature=_SIGNATURE))
+    # Of the others the first request is dear, whatever its shape.
+    one_text = {name: [warmup.ONE_TOKEN] for name in inputs}
+    others = [
+        (name, served.examples_of(signature, one_text))
+        for name, signature in signatures.items()
+        if name != _SIGNATURE
+    ]
+    return [*warmup.requests(shapes, inputs, signature=_SIGNATURE), *others]
 
 
 def _write_server_files(extra: Path, name: str, settings: ExportSettings) -> None:

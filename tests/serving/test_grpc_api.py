@@ -86,7 +86,6 @@ def manager(folder: Path) -> Iterator[ModelManager]:
     options = ManagerOptions(load=LoadOptions(), allow_labels_for_unavailable=True)
     manager = ModelManager(options)
     manager.set_config(config_of(folder))
-    manager.wait_until_available(60)
     yield manager
     manager.close()
 
@@ -488,7 +487,6 @@ def test_health(manager: ModelManager, service: str) -> None:
 def test_another_config_replaces_the_models(folder: Path) -> None:
     manager = ModelManager(ManagerOptions(load=LoadOptions()))
     manager.set_config(single_model_config("toy", folder / "toy"))
-    manager.wait_until_available(60)
     server = Server(manager).start()
     try:
         request = model_management_pb2.ReloadConfigRequest()

@@ -323,7 +323,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         )
     manager = ModelManager(ManagerOptions())
     manager.set_config(config)
-    manager.wait_until_available(60)
     app = RestApp(
         manager,
         RestOptions(max_body_bytes=1000),

@@ -50,7 +50,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestApp]:
     try:
         config = text_format.Parse(CONFIG.format(folder=folder), ModelServerConfig())
         manager.set_config(config)
-        manager.wait_until_available(60)
         app = RestApp(manager, RestOptions(timeout_seconds=20), Metrics(), Gate(8))
         yield app
         app.close()

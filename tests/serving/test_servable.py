@@ -348,9 +348,11 @@ def test_classification_warms_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert names == ["classify"]
 
 
-def test_an_empty_warmup_file_is_none(copy: Path):
+def test_an_empty_warmup_file_is_none(copy: Path, monkeypatch: pytest.MonkeyPatch):
     models.write_warmup_records(copy, [])
+    names = count_runs(monkeypatch)
     load(copy).close()
+    assert names == []
 
 
 def stream_log() -> prediction_log_pb2.PredictionLog:

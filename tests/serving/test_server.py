@@ -269,7 +269,7 @@ def test_an_interrupt_while_loading_leaves_signals_as_they_were(
     def receive(*arguments: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(ModelManager, "wait_until_available", receive)
+    monkeypatch.setattr(ModelManager, "set_config", receive)
     before = signal.getsignal(signal.SIGINT)
     options = ServerOptions(
         model_name="half",

@@ -78,14 +78,17 @@ def test_folder_has_what_a_server_reads(exported: Export):
     assert batching.max_batch_size.value == 8
     assert not batching.pad_variable_length_inputs
     records = tf.data.TFRecordDataset(str(extra / "tf_serving_warmup_requests"))
-    sizes = [
-        tf.make_ndarray(
-            prediction_log_pb2.PredictionLog.FromString(
-                record
-            ).predict_log.request.inputs["text"]
-        ).size
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         for record in records.as_numpy_iterator()
     ]
+    sizes = [
+        tf.make_ndarray(request.inputs["text"]).size
+        for request in requests
+        if request.model_spec.signature_name == "serving_default"
+    ]
+    names = {request.model_spec.signature_name for request in requests}
+    assert names == {"serving_default", "classify", "encoded"}
     assert sorted(set(sizes)) == [1, 2, 4, 8]
 
 

@@ -84,7 +84,7 @@ def covers_what_will_come(export: Export) -> str:
     shapes = [
         _shape(inputs, limits)
         for name, inputs in _requests(export)
-        if not _mismatch(export, name, inputs)
+        if name == SERVING_DEFAULT and not _mismatch(export, name, inputs)
     ]
     sizes = {size for size, _ in shapes}
     lengths = {length for _, length in shapes}
