@@ -13,7 +13,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -44,6 +46,26 @@ def main() -> int:
     model = task_from_dict(values, str(run.task_file)).load_model(
         str(preset.folder), dtype="float32"
     )
+    tokenizer = {
+        "tokenizer_class": "BertTokenizerFast",
+        "do_lower_case": preset.lowercase,
+        "strip_accents": preset.strip_accents,
+        "model_max_length": values["max_length"],
+    }
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = convert_weights(model, architecture)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = convert_config(architecture, values["labels"])
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2))
+    (folder / "vocab.txt").write_text("\n".join(preset.vocabulary) + "\n", "utf-8")
+    print(f"{len(tensors)} tensors in {folder}")
+    return 0
+
+
+def convert_weights(model: Any, architecture: Any) -> dict[str, np.ndarray]:
+    """The weights of a BertTextClassifier under Hugging Face's names."""
     variables = {
         variable.path: variable.numpy() for variable in model.backbone.variables
     }
@@ -56,12 +78,12 @@ def main() -> int:
     kernel, bias = (weight.numpy() for weight in model.output_dense.weights)
     tensors["classifier.weight"] = np.ascontiguousarray(kernel.T)
     tensors["classifier.bias"] = bias
+    return tensors
 
-    folder = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    labels = dict(enumerate(values["labels"]))
-    config = {
+
+def convert_config(architecture: Any, labels: Sequence[str]) -> dict[str, Any]:
+    """What Hugging Face's config.json says of a BertForSequenceClassification."""
+    return {
         "architectures": ["BertForSequenceClassification"],
         "model_type": "bert",
         "hidden_act": "gelu_pytorch_tanh",  # what keras-hub's BertBackbone computes
@@ -73,21 +95,10 @@ def main() -> int:
         "num_hidden_layers": architecture.num_layers,
         "type_vocab_size": architecture.num_segments,
         "vocab_size": architecture.vocabulary_size,
-        "id2label": labels,
-        "label2id": {label: number for number, label in labels.items()},
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
         "problem_type": "single_label_classification",
     }
-    tokenizer = {
-        "tokenizer_class": "BertTokenizerFast",
-        "do_lower_case": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "model_max_length": values["max_length"],
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2))
-    (folder / "vocab.txt").write_text("\n".join(preset.vocabulary) + "\n", "utf-8")
-    print(f"{len(tensors)} tensors in {folder}")
-    return 0
 
 
 if __name__ == "__main__":
