@@ -1,9 +1,14 @@
-"""What kbert knows of the inside of keras-hub's BertBackbone."""
+"""What kbert knows of the inside of keras-hub's BertBackbone and BertMaskedLM."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import keras_hub
+import numpy as np
 
 from kbert.errors import ConfigError
+from kbert.models import BertForPretraining
 
 
 def freeze(
@@ -56,3 +61,95 @@ def _embedding_layers(
         backbone.segment_embedding,
         backbone.embeddings_layer_norm,
     ]
+
+
+class _Pair(NamedTuple):
+    """One weight of kbert's, and the one or several of keras-hub that it holds.
+
+    Several lie one after the other on its last axis; keras-hub's have axes of heads.
+    """
+
+    ours: keras.Variable
+    theirs: tuple[keras.Variable, ...]
+
+
+def copy_to_keras_hub(
+    model: BertForPretraining, masked_lm: keras_hub.models.BertMaskedLM
+) -> None:
+    """Gives keras-hub's model the weights of kbert's, head and all.
+
+    A sinusoidal position table becomes the values of the learned one.
+
+    Raises:
+        ValueError: the models differ in a size.
+    """
+    for pair in _pairs(model, masked_lm.backbone, masked_lm.masked_lm_head):
+        value = keras.ops.convert_to_numpy(pair.ours)
+        parts = np.split(value, len(pair.theirs), axis=-1)
+        for variable, part in zip(pair.theirs, parts, strict=True):
+            variable.assign(part.reshape(variable.shape))
+
+
+def copy_from_keras_hub(
+    backbone: keras_hub.models.BertBackbone,
+    model: BertForPretraining,
+    masked_lm_head: keras.layers.Layer | None = None,
+) -> None:
+    """Gives kbert's model the weights of keras-hub's.
+
+    Args:
+        masked_lm_head: that of a BertMaskedLM; without one kbert's stays as it is.
+
+    Raises:
+        ValueError: the models differ in a size.
+    """
+    for pair in _pairs(model, backbone, masked_lm_head):
+        rows = pair.ours.shape[:-1]
+        values = [keras.ops.convert_to_numpy(theirs) for theirs in pair.theirs]
+        parts = [value.reshape((*rows, -1)) for value in values]
+        pair.ours.assign(np.concatenate(parts, axis=-1))
+
+
+def _pairs(
+    model: BertForPretraining,
+    backbone: keras_hub.models.BertBackbone,
+    head: keras.layers.Layer | None,
+) -> Iterator[_Pair]:
+    ours = model.embeddings
+    yield _Pair(ours.token_embedding.embeddings, (backbone.token_embedding.embeddings,))
+    yield _Pair(
+        ours.segment_embedding.embeddings, (backbone.segment_embedding.embeddings,)
+    )
+    yield _Pair(ours.positions, (backbone.position_embedding.position_embeddings,))
+    yield from _norm(ours.norm, backbone.embeddings_layer_norm)
+    layers = zip(model.encoder_layers, backbone.transformer_layers, strict=True)
+    for layer, twin in layers:
+        attention = twin._self_attention_layer
+        yield from _dense(
+            layer.attention.query_key_value,
+            attention.query_dense,
+            attention.key_dense,
+            attention.value_dense,
+        )
+        yield from _dense(layer.attention.attention_output, attention.output_dense)
+        yield from _norm(layer.attention_norm, twin._self_attention_layer_norm)
+        yield from _dense(layer.intermediate, twin._feedforward_intermediate_dense)
+        yield from _dense(layer.output_dense, twin._feedforward_output_dense)
+        yield from _norm(layer.output_norm, twin._feedforward_layer_norm)
+    yield from _dense(model.pooler, backbone.pooled_dense)
+    if head is not None:
+        yield from _dense(model.masked_lm_head.dense, head._intermediate_dense)
+        yield from _norm(model.masked_lm_head.norm, head._intermediate_layer_norm)
+        yield _Pair(model.masked_lm_head.bias, (head._bias,))
+
+
+def _dense(layer: keras.layers.Dense, *twins: keras.layers.Layer) -> Iterator[_Pair]:
+    yield _Pair(layer.kernel, tuple(twin.kernel for twin in twins))
+    yield _Pair(layer.bias, tuple(twin.bias for twin in twins))
+
+
+def _norm(
+    layer: keras.layers.LayerNormalization, twin: keras.layers.LayerNormalization
+) -> Iterator[_Pair]:
+    yield _Pair(layer.gamma, (twin.gamma,))
+    yield _Pair(layer.beta, (twin.beta,))

@@ -30,7 +30,14 @@ MAX_LABEL_COLUMNS = 24
 # its own marker besides.
 _BLUE, _ORANGE, _GREEN, _PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _METRIC_STYLES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREEN, "^"), (_PINK, "D"))
-_MAIN_METRICS = ("accuracy", "macro_f1", "matthews_correlation", "roc_auc")
+_MAIN_METRICS = (
+    "accuracy",
+    "macro_f1",
+    "matthews_correlation",
+    "roc_auc",
+    "masked_lm_accuracy",
+    "next_sentence_accuracy",
+)
 _NOT_DRAWN = ("loss", "num_examples")
 _DARK_GREY, _LIGHT_GREY = "#666666", "#dddddd"
 
@@ -88,6 +95,7 @@ def plot_curves(
     path: PathLike,
     *,
     best_step: int | None = None,
+    mark: str = "best",
 ) -> None:
     """Draw the losses and the validation metrics of a training as a PNG.
 
@@ -98,6 +106,7 @@ def plot_curves(
         path: the file, replaced if it exists.
         best_step: the step of the checkpoint that was kept; by default the one with
             the lowest validation loss.
+        mark: what that step is called.
 
     Raises:
         ValueError: `history` is empty.
@@ -114,7 +123,7 @@ def plot_curves(
     panels = figure.subplots(num_panels, 1, sharex=True, squeeze=False)[:, 0]
     if best_step is not None:
         for axes, label in zip(
-            panels, (f"best: step {best_step:,}", None), strict=False
+            panels, (f"{mark}: step {best_step:,}", None), strict=False
         ):
             axes.axvline(best_step, color=_DARK_GREY, linestyle="--", label=label)
     _draw(panels[0], lines, ("train_loss",), "training", (_ORANGE, "s"))

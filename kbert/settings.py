@@ -6,7 +6,7 @@ allowed; where a value comes from is the business of `kbert.config`.
 
 import types
 import typing
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -88,16 +88,9 @@ class DataSettings(Settings):
     )
 
 
-class TrainSettings(Settings):
-    """`[train]`: how long, how fast, and how the best model is chosen."""
+class SharedTrainSettings(Settings):
+    """`[train]`: what every kind of training has."""
 
-    epochs: Literal["auto"] | Count = Field(
-        default="auto",
-        description="passes over the training data; auto: 3, or 12 from random weights",
-    )
-    max_steps: Count | None = Field(
-        default=None, description="stop after so many optimizer steps"
-    )
     batch_size: Count = Field(default=32, description="examples a batch")
     tokens_per_batch: Count | None = Field(
         default=None, description="tokens a batch, in place of a fixed batch_size"
@@ -118,10 +111,38 @@ class TrainSettings(Settings):
         default=None, description="steps that warm up, in place of warmup_ratio"
     )
     weight_decay: NonNegative = Field(
-        default=0.01, description="AdamW's decay; never on biases and LayerNorm"
+        default=0.01, description="decay of the weights; never of biases and LayerNorm"
     )
     clip_norm: NonNegative = Field(
         default=1.0, description="clip gradients to this global norm; 0: off"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        default="auto", description="number format of the computation"
+    )
+    jit_compile: Literal["auto"] | bool = Field(
+        default="auto", description="compile with XLA; auto: on a GPU"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42,
+        description="of shuffling, dropout, new weights and the held-out share",
+    )
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Self:
+        if self.warmup_steps is not None and "warmup_ratio" in self.model_fields_set:
+            raise ValueError("`warmup_steps` and `warmup_ratio` exclude each other")
+        return self
+
+
+class TrainSettings(SharedTrainSettings):
+    """`[train]` of `kbert finetune`: how long, how fast, and which model is best."""
+
+    epochs: Literal["auto"] | Count = Field(
+        default="auto",
+        description="passes over the training data; auto: 3, or 12 from random weights",
+    )
+    max_steps: Count | None = Field(
+        default=None, description="stop after so many optimizer steps"
     )
     label_smoothing: Rate = Field(
         default=0.0, description="share of the target spread over all classes"
@@ -138,12 +159,6 @@ class TrainSettings(Settings):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="learning rate factor from a layer to the one below"
     )
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        default="auto", description="number format of the computation"
-    )
-    jit_compile: Literal["auto"] | bool = Field(
-        default="auto", description="compile with XLA; auto: on a GPU"
-    )
     eval_steps: Count | None = Field(
         default=None, description="steps between evaluations; not set: each epoch"
     )
@@ -154,16 +169,6 @@ class TrainSettings(Settings):
         default="auto",
         description="metric that picks the best checkpoint; auto: the task's",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        default=42,
-        description="of shuffling, dropout, new weights and the held-out share",
-    )
-
-    @model_validator(mode="after")
-    def _one_warmup(self) -> "TrainSettings":
-        if self.warmup_steps is not None and "warmup_ratio" in self.model_fields_set:
-            raise ValueError("`warmup_steps` and `warmup_ratio` exclude each other")
-        return self
 
 
 class FinetuneConfig(Settings):
@@ -218,7 +223,7 @@ def describe_settings(config_class: type[Settings]) -> list[Setting]:
         Setting(
             f"{section}.{key}",
             _type_text(field.annotation, field.metadata),
-            field.default,
+            field.get_default(call_default_factory=True),
             field.description or "",
         )
         for section, section_class in sections(config_class).items()
@@ -238,6 +243,8 @@ def _type_text(annotation: Any, metadata: list[Any]) -> str:
     if origin is Literal:
         names = [f'"{name}"' for name in arguments]
         return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    if origin is list:
+        return f"a list, each {_type_text(arguments[0], [])}"
     if origin is dict:
         number = _type_text(arguments[1], []).removeprefix("a number, ")
         return f"a table from names to numbers, each {number}"

@@ -26,7 +26,14 @@ RANKS = {
     **dict.fromkeys(["data", "encoder", "runs"], 3),
     **dict.fromkeys(["layers", "presets", "tokenization"], 2),
     **dict.fromkeys(
-        ["hugging_face", "preset_cache", "preset_files", "preset_weights"], 2
+        [
+            "hugging_face",
+            "preset_cache",
+            "preset_files",
+            "preset_weights",
+            "vocabulary_training",
+        ],
+        2,
     ),
     **dict.fromkeys(["config", "settings"], 1),
     # Leaves: each does one small thing and knows nothing of BERT's training.
@@ -214,6 +221,7 @@ LIGHT_STATEMENTS = {
             ["evaluate", "--help"],
             ["predict", "--help"],
             ["presets", "--help"],
+            ["vocab", "--help"],
             ["config", "show"],
         )
     },

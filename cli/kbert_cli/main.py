@@ -18,6 +18,7 @@ from kbert_cli.finetune import finetune
 from kbert_cli.predict import predict
 from kbert_cli.presets import presets
 from kbert_cli.serve import serve
+from kbert_cli.vocab import vocab
 
 _MISTAKE, _FAILURE = 2, 1
 # What a disk answers without always naming the file.
@@ -40,7 +41,16 @@ def cli() -> None:
     """
 
 
-for _command in (finetune, evaluate, predict, export, serve, presets, config):
+for _command in (
+    finetune,
+    evaluate,
+    predict,
+    export,
+    serve,
+    presets,
+    vocab,
+    config,
+):
     cli.add_command(_command)
 
 

@@ -55,6 +55,12 @@ class _TakesTexts(click.Command):
     metavar="FILE",
     help="Where to write.  [default: standard output]",
 )
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With a pretrained run: tokens to propose for each [MASK].  [default: 5]",
+)
 @set_option
 @precision_option
 @click.option(
@@ -75,6 +81,7 @@ def predict(
     url: str | None,
     input_file: str | None,
     output: Path | None,
+    top_k: int | None,
     assignments: Sequence[str],
     precision: str,
     timeout: float | None,
@@ -89,6 +96,7 @@ def predict(
     kbert predict runs/sample --input reviews.txt --output answers.jsonl
     kbert predict runs/sample -- "-5 stars" "-- never again"
     kbert predict --url http://localhost:8501/v1/models/imdb "A wonderful film."
+    kbert predict runs/pretrained "Paris is the [MASK] of France." --top-k 3
 
     Before texts that begin with a dash stands --, as in the third line.
     """
@@ -110,19 +118,23 @@ def predict(
                 click.echo(client.latencies.summary(), err=True)
     else:
         run = Path(run_and_texts[0])
-        _write_all(_apply(run, source, texts, assignments, precision), output)
+        answers = _apply(run, source, texts, assignments, precision, top_k)
+        _write_all(answers, output)
 
 
 def _check_belongs_to_url(context: click.Context, url: str | None) -> None:
     """Refuses the options that would have no effect."""
-    wrong = ("precision",) if url else ("timeout", "timings")
-    for name in wrong:
+    without_effect = {
+        "precision": "--precision has no effect with --url: an export has its own.",
+        "top_k": "--top-k has no effect with --url: it is for pretrained runs.",
+    }
+    of_url = {
+        "timeout": "--timeout has an effect with --url only.",
+        "timings": "--timings has an effect with --url only.",
+    }
+    for name, message in (without_effect if url else of_url).items():
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(
-                f"--{name} has no effect with --url: an export has its precision."
-                if url
-                else f"--{name} has an effect with --url only."
-            )
+            raise click.UsageError(message)
 
 
 def _input_source(input_file: str | None) -> Path | BinaryIO | None:
@@ -141,18 +153,22 @@ def _apply(
     texts: Iterable[Any],
     assignments: Sequence[str],
     precision: str,
+    top_k: int | None,
 ) -> Iterator[dict[str, Any]]:
     """The answers of a run."""
     from kbert.runs import open_run
 
     folder = open_run(run)
     show_messages()
-    from kbert.workflows.predict import read_texts
-    from kbert.workflows.predictor import Predictor
+    from kbert.workflows.predict import read_texts, read_texts_to_fill
+    from kbert.workflows.predictor import Predictor, open_predictor
 
-    predictor = Predictor(folder, precision=precision)
+    predictor = open_predictor(folder, precision=precision, top_k=top_k)
     if source is not None:
-        texts = read_texts(source, predictor, assignments=assignments)
+        if isinstance(predictor, Predictor):
+            texts = read_texts(source, predictor, assignments=assignments)
+        else:
+            texts = read_texts_to_fill(source, predictor, assignments=assignments)
     return predictor.answers(texts)
 
 

@@ -122,14 +122,14 @@ def _split_folder(path: Path, split: str | None) -> Path:
 
 
 def _sub_folders(path: Path) -> list[Path]:
-    return [p for p in _listed(path) if p.is_dir()]
+    return [p for p in listed(path) if p.is_dir()]
 
 
 def _texts(folder: Path) -> list[Path]:
-    return [p for p in _listed(folder) if p.suffix.lower() == ".txt" and p.is_file()]
+    return [p for p in listed(folder) if p.suffix.lower() == ".txt" and p.is_file()]
 
 
-def _listed(folder: Path) -> list[Path]:
+def listed(folder: Path) -> list[Path]:
     """Returns what is in a folder by name, hidden files left out."""
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith("."))

@@ -1,21 +1,22 @@
-"""Lines of UTF-8 text, plain or gzipped, each with its number."""
+"""Lines of UTF-8 text, from a plain file or a compressed one."""
 
 import codecs
-import gzip
-import zlib
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from kbert.data.compressed import READ_ERRORS, open_unpacked, unreadable
 from kbert.data.examples import EncodingErrors
 from kbert.data.values import decode
 from kbert.errors import DataError
 
-_BOM = b"\xef\xbb\xbf"
-_HEAD = 4096
+BOM = b"\xef\xbb\xbf"
+HEAD = 4096
 _MAGIC = {
     b"\x1f\x8b": "a gzip file (its name must end in .gz)",
+    b"\xfd7zXZ\0": "an xz file (its name must end in .xz)",
+    b"\x28\xb5\x2f\xfd": "a zstd file (its name must end in .zst)",
+    b"%PDF-": "a PDF (its text is what is needed)",
     b"PK\x03\x04": "a zip file or an Excel workbook (export it as CSV)",
     b"PAR1": "a Parquet file (its name must end in .parquet)",
     b"\xff\xfe": "UTF-16 text (convert it: iconv -f UTF-16 -t UTF-8)",
@@ -25,42 +26,29 @@ _CONTROLS = bytes({*range(9), 11, *range(14, 27), *range(28, 32)})
 
 
 def read_lines(path: Path, errors: EncodingErrors) -> Iterator[str]:
-    """Yields each line of a file with its line end; `.gz` is unpacked on the way.
+    """Yields each line of a file with its line end, unpacked on the way if compressed.
 
     Only LF ends a line, as only LF can be counted by every editor alike. A
     byte-order mark is skipped.
 
     Raises:
-        DataError: The file cannot be read, is no text, is a broken gzip file, or
-            has invalid UTF-8 (with the line number) and `errors` is "strict".
+        DataError: The file cannot be read, is no text, is damaged, or has
+            invalid UTF-8 (with the line number) and `errors` is "strict".
     """
     number = 0
     try:
-        with _open(path) as stream:
-            _check_is_text(path, stream.peek(_HEAD)[:_HEAD])
+        with open_unpacked(path) as stream:
+            check_is_text(path, stream.peek(HEAD)[:HEAD])
             for number, line in enumerate(stream, start=1):
                 if number == 1:
-                    line = line.removeprefix(_BOM)
+                    line = line.removeprefix(BOM)
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError:
                     text = decode(line, errors, f"{path}, line {number}")
                 yield text
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{path} is not a valid gzip file: {error}.") from error
-    except (EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} is a damaged gzip file, readable up to line {number}: {error}. "
-            "Copy or download it again."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _open(path: Path) -> BufferedReader | gzip.GzipFile:
-    if path.suffix.lower() == ".gz":
-        return gzip.GzipFile(path, "rb")
-    return path.open("rb")
+    except READ_ERRORS as error:
+        raise unreadable(path, error, number) from error
 
 
 def read_plain_texts(
@@ -87,14 +75,16 @@ def _decoded(stream: BinaryIO, errors: EncodingErrors) -> Iterator[str]:
     name = name if isinstance(name, str) else "input"
     for number, line in enumerate(stream, start=1):
         if number == 1:
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         yield decode(line, errors, f"{name}, line {number}")
 
 
-def _check_is_text(path: Path, start: bytes) -> None:
+def check_is_text(path: Path, start: bytes) -> None:
     for magic, what in _MAGIC.items():
         if start.startswith(magic):
             raise DataError(f"{path} is not UTF-8 text: it looks like {what}.")
+    if start[257:262] == b"ustar":
+        raise DataError(f"{path} is not UTF-8 text: it is a tar archive; unpack it.")
     # Random bytes hold a tenth of control characters and are no UTF-8; a text may
     # hold either of them by accident, not both.
     controls = len(start) - len(start.translate(None, _CONTROLS))

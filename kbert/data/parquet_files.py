@@ -1,7 +1,5 @@
 """Tables as Parquet, read a batch of rows at a time."""
 
-import gzip
-import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kbert.data.columns import choose_columns
+from kbert.data.compressed import is_compressed, unpacked_blocks
 from kbert.data.examples import (
     Columns,
     EncodingErrors,
@@ -23,19 +22,18 @@ from kbert.data.values import as_label, as_text
 from kbert.errors import DataError
 
 _BATCH = 1024
-_BLOCK = 2**20  # bytes unpacked at once
 
 
 def open_parquet(path: Path, options: ReadOptions) -> RowSource:
-    """Opens a Parquet file; of a gzipped one, a copy in a temporary file.
+    """Opens a Parquet file; of a compressed one, a copy in a temporary file.
 
-    Parquet is read from its end, and gzip only from its beginning.
+    Parquet is read from its end, and a compressed file only from its beginning.
 
     Raises:
         DataError: The file is no Parquet, has no rows, or its columns do not fit;
             while iterating, a row is faulty (rows are numbered from 1).
     """
-    content = _unpacked(path) if path.suffix.lower() == ".gz" else path
+    content = _unpacked(path) if is_compressed(path) else path
     try:
         with pq.ParquetFile(content) as file:
             schema, num_rows = file.schema_arrow, file.metadata.num_rows
@@ -63,16 +61,12 @@ def open_parquet(path: Path, options: ReadOptions) -> RowSource:
 def _unpacked(path: Path) -> IO[bytes]:
     file = temporary_file()
     try:
-        with gzip.open(path) as packed:
-            while block := packed.read(_BLOCK):
-                with naming_temporary_folder():
-                    file.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        for block in unpacked_blocks(path):
+            with naming_temporary_folder():
+                file.write(block)
+    except BaseException:
         file.close()
-        raise DataError(
-            f"{path} is no valid gzip file, or a damaged one: {error}. Copy or "
-            "download it again."
-        ) from error
+        raise
     return file
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from kbert.data.compressed import is_compressed
 from kbert.data.csv_files import open_csv
 from kbert.data.examples import (
     Chunk,
@@ -29,13 +30,14 @@ __all__ = [
     "Source",
     "file_kind",
     "folder_splits",
+    "not_found",
     "open_source",
     "read_plain_texts",
     "sort_labels",
     "source_splits",
 ]
 
-_FORMATS = ".csv, .tsv, .jsonl, .ndjson, .parquet; each also with .gz"
+_FORMATS = ".csv, .tsv, .jsonl, .ndjson, .parquet; each also with .gz .bz2 .xz .zst"
 _SPECS = f"tfds:NAME[/CONFIG], a file ({_FORMATS}), a folder or sample"
 _SAMPLE_SPLITS = ("train", "validation")
 _ANY_COLUMNS = Columns()
@@ -88,7 +90,7 @@ def open_source(
         return _open_sample(split, options)
     path = Path(spec).expanduser()
     if not os.path.exists(path):  # unlike Path's, False for a name that is too long
-        raise _not_found(spec, path)
+        raise not_found(spec, path, f"--data takes {_SPECS}.")
     if path.is_dir():
         return open_folder(path, split, options)
     if split not in (None, "train"):
@@ -116,7 +118,7 @@ def source_splits(spec: str, data_dir: str | None = None) -> tuple[str, ...]:
 
 def file_kind(path: Path) -> str:
     """Returns the ending that tells a file's format: `.csv` of `A.CSV.gz` too."""
-    if path.suffix.lower() == ".gz":
+    if is_compressed(path):
         path = path.with_suffix("")
     return path.suffix.lower()
 
@@ -134,7 +136,7 @@ def _open_file(path: Path, options: ReadOptions) -> Source:
         from kbert.data.parquet_files import open_parquet
 
         return open_parquet(path, options)
-    packed = path.suffix.lower() == ".gz"
+    packed = is_compressed(path)
     ending = "".join(path.suffixes[-2:] if packed else path.suffixes[-1:])
     raise DataError(
         f"{path}: the ending of a data file tells its format. Supported: {_FORMATS}. "
@@ -161,7 +163,8 @@ def _sample_file(name: str) -> Iterator[Path]:
         yield path
 
 
-def _not_found(spec: str, path: Path) -> DataError:
+def not_found(spec: str, path: Path, takes: str) -> DataError:
+    """Returns the error about a path that does not exist; `takes` says what would."""
     parent = path.parent
     if not parent.is_dir():
         return DataError(f"{spec} does not exist: there is no folder {parent}.")
@@ -170,5 +173,5 @@ def _not_found(spec: str, path: Path) -> DataError:
     return DataError(
         f"{spec} does not exist."
         + (f" Nearest in {parent}: {', '.join(near)}." if near else "")
-        + f" --data takes {_SPECS}."
+        + f" {takes}"
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from kbert.errors import RunError
 from kbert.tasks.base import Task
+from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.text_classification import TextClassification
 
 TASKS: dict[str, type[Task]] = {TextClassification.name: TextClassification}
@@ -14,9 +15,15 @@ def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
     """The task that a run's `task.json` describes.
 
     Raises:
-        RunError: `source` names a task this version does not know.
+        RunError: `source` names a task this version does not know, or is of a run that
+            was pretrained only, which has no labels.
     """
     name = values.get("task")
+    if name == MaskedLM.name:
+        raise RunError(
+            f"{source} is of a pretrained run, which fills masks and knows no labels. "
+            "Fine-tune it first: kbert finetune --preset RUN --data DATA"
+        )
     if name not in TASKS:
         raise RunError(
             f"{source} holds the task {name!r}, which this version of kbert does not "
@@ -25,4 +32,4 @@ def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
     return TASKS[name].from_dict(values)
 
 
-__all__ = ["TASKS", "Task", "TextClassification", "task_from_dict"]
+__all__ = ["TASKS", "MaskedLM", "Task", "TextClassification", "task_from_dict"]

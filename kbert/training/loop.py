@@ -3,60 +3,39 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from kbert.data.batching import Batch, Batching
-from kbert.data.encoded import EncodedDataset
 from kbert.errors import TrainingError
 from kbert.training.signals import StopSignal
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What is fed to the model, in an order that (seed, epoch) alone decide.
+class Fed:
+    """One batch as Keras takes it.
 
     Attributes:
-        dataset: the encoded examples.
-        targets: `[examples]`, what the loss compares with.
-        weights: `[examples]` float32, the weight of each example in the loss.
+        features: the model's inputs.
+        targets: what the loss compares with; a dict where there are several outputs.
+        weights: the weight of each target in the loss, arranged as the targets.
+        num_examples: rows that are no padding.
+        num_tokens: tokens that are no padding.
     """
 
-    dataset: EncodedDataset
-    targets: np.ndarray
-    weights: np.ndarray
-    batching: Batching
-    pad_id: int
-    seed: int
+    features: dict[str, np.ndarray]
+    targets: np.ndarray | dict[str, np.ndarray]
+    weights: np.ndarray | dict[str, np.ndarray]
+    num_examples: int
+    num_tokens: int
 
-    @cached_property
-    def steps_per_epoch(self) -> int:
-        """Optimizer updates of one epoch; the same for every epoch."""
-        return len(self.batching.groups(self.dataset.lengths, seed=self.seed))
 
-    def updates(self, num_steps: int) -> Iterator[list[Batch]]:
-        """The batches of each update, `num_steps` of them, over the epochs."""
-        step = epoch = 0
-        while step < num_steps:
-            groups = self.batching.groups(
-                self.dataset.lengths, seed=self.seed, epoch=epoch
-            )
-            for group in groups[: num_steps - step]:
-                yield list(self.batching.batches(self.dataset, group, self.pad_id))
-                step += 1
-            epoch += 1
+class TrainingData(Protocol):
+    """What is fed to the model, in an order that its seed alone decides."""
 
-    def fill(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Targets and loss weights of a batch, zeros in its padding rows."""
-        targets = np.zeros((len(batch.weights), *self.targets.shape[1:]))
-        targets = targets.astype(self.targets.dtype)
-        targets[: len(batch.rows)] = self.targets[batch.rows]
-        weights = batch.weights.copy()
-        weights[: len(batch.rows)] *= self.weights[batch.rows]
-        return targets, weights
+    def updates(self, num_steps: int) -> Iterator[list[Fed]]:
+        """The batches of each update, `num_steps` of them."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +69,20 @@ class Plan:
         eval_steps: updates between two evaluations; the last update is always
             followed by one.
         metric: the metric that chooses the best weights; `loss` is better when
-            smaller, every other when larger.
+            smaller, every other when larger. None: the latest are the best.
         patience: evaluations without improvement until training stops; None: never.
     """
 
     total_steps: int
     eval_steps: int
-    metric: str
+    metric: str | None
     patience: int | None = None
+
+    def value(self, metrics: dict[str, Any]) -> float | None:
+        """How good a model with these metrics is; larger is better."""
+        if self.metric is None:
+            return None
+        return -metrics["loss"] if self.metric == "loss" else metrics[self.metric]
 
 
 def train(
@@ -127,16 +112,16 @@ def train(
     with StopSignal("stopped before the first step") as stop:
         for number, batches in enumerate(data.updates(plan.total_steps), start=1):
             with stop.deferred():
-                step = update(model, data, batches, number)
+                step = update(model, batches, number)
                 stop.message = f"stopped after step {number}"
                 losses.append(step.loss)
                 listener.on_step(step)
             if number % plan.eval_steps and number != plan.total_steps:
                 continue
             metrics = evaluate(number)
-            value = -metrics["loss"] if plan.metric == "loss" else metrics[plan.metric]
-            is_best = best is None or value > best
-            best = value if best is None else max(best, value)
+            value = plan.value(metrics)
+            is_best = best is None or value is None or value > best
+            best = value if is_best else best
             disappointments = 0 if is_best else disappointments + 1
             train_loss = float(np.mean(losses))
             losses.clear()
@@ -147,15 +132,16 @@ def train(
     return number
 
 
-def update(
-    model: keras.Model, data: TrainingData, batches: list[Batch], number: int
-) -> Step:
-    """One optimizer update, over one batch or several accumulated ones."""
+def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
+    """One optimizer update, over one batch or several accumulated ones.
+
+    Raises:
+        TrainingError: the loss is no finite number.
+    """
     losses = []
     for batch in batches:
-        targets, weights = data.fill(batch)
         logs = model.train_on_batch(
-            batch.features, targets, sample_weight=weights, return_dict=True
+            batch.features, batch.targets, sample_weight=batch.weights, return_dict=True
         )
         losses.append(float(logs["loss"]))
     loss = float(np.mean(losses))
@@ -164,7 +150,7 @@ def update(
     return Step(
         number=number,
         loss=loss,
-        num_examples=sum(len(batch.rows) for batch in batches),
+        num_examples=sum(batch.num_examples for batch in batches),
         num_tokens=sum(batch.num_tokens for batch in batches),
     )
 

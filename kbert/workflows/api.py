@@ -8,10 +8,13 @@ from typing import Any, TextIO
 
 from kbert.config import ExportConfig, FinetuneConfig, load_config
 from kbert.runs import RunFolder, open_run
+from kbert.tasks import task_from_dict
 from kbert.workflows import evaluate as evaluation
 from kbert.workflows import export as exporting
 from kbert.workflows import finetune as finetuning
-from kbert.workflows.predictor import Predictor, Text, check_precision
+from kbert.workflows.applying import Text, check_precision
+from kbert.workflows.mask_filler import MaskFiller
+from kbert.workflows.predictor import Predictor, open_predictor
 
 PathLike = str | os.PathLike[str]
 
@@ -22,15 +25,23 @@ class Run:
     Attributes:
         path: the run folder.
         precision: float32, mixed_bfloat16 or mixed_float16: what it computes in.
+        top_k: how many tokens a pretrained run proposes for a mask; None for 5.
 
     Example:
         run = kbert.load("runs/imdb_reviews-bert_base_en")
         run.predict(["A wonderful film."])[0]["label"]
     """
 
-    def __init__(self, folder: RunFolder, *, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        precision: str = "float32",
+        top_k: int | None = None,
+    ) -> None:
         self.path = folder.path
         self.precision = precision
+        self.top_k = top_k
         self._folder = folder
 
     def __repr__(self) -> str:
@@ -48,21 +59,26 @@ class Run:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes in order."""
+        """The classes in order; RunError for a run that was pretrained only."""
+        self._check_has_labels()
         return tuple(self._folder.read_task()["labels"])
 
     @cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> Predictor | MaskFiller:
         """The loaded model; loaded once, at the first use."""
-        return Predictor(self._folder, precision=self.precision)
+        return open_predictor(self._folder, precision=self.precision, top_k=self.top_k)
 
     def predict(self, texts: Iterable[Text]) -> list[dict[str, Any]]:
         """Answers texts in order: `label`, `score`, `probabilities`.
+
+        A pretrained run fills the masks of texts: see `MaskFiller.answers`.
 
         Args:
             texts: strings, or pairs of strings for a pair task.
 
         Raises:
+            kbert.errors.DataError: a text without [MASK], for a pretrained run.
+            kbert.errors.ConfigError: `top_k` is wrong, or the run was not pretrained.
             TypeError: a single string instead of several, or what is no text.
         """
         if isinstance(texts, str):
@@ -83,7 +99,12 @@ class Run:
                 else its validation part.
             split: a split of `data`.
             settings: `{"data.text": "review"}`, over the run's own settings.
+
+        Raises:
+            kbert.errors.RunError: the run was pretrained only, and has no labels.
         """
+        self._check_has_labels()
+        assert isinstance(self.predictor, Predictor), "it has labels"
         return evaluation.evaluate(
             self.predictor,
             data=_plain(data),
@@ -118,6 +139,9 @@ class Run:
             self._folder, Path(output), version=version, settings=config.export
         )
         return written.path
+
+    def _check_has_labels(self) -> None:
+        task_from_dict(self._folder.read_task(), str(self._folder.task_file))
 
 
 def finetune(
@@ -178,18 +202,21 @@ def finetune(
     return Run(folder)
 
 
-def load(path: PathLike, *, precision: str = "float32") -> Run:
+def load(
+    path: PathLike, *, precision: str = "float32", top_k: int | None = None
+) -> Run:
     """A run by its folder.
 
     Args:
-        path: the folder that `kbert finetune` printed.
+        path: the folder that `kbert finetune` or `kbert pretrain` printed.
         precision: float32, mixed_bfloat16 or mixed_float16.
+        top_k: how many tokens a pretrained run proposes for a mask; None for 5.
 
     Raises:
         kbert.errors.RunError: there is no run with a model at `path`.
         kbert.errors.ConfigError: there is no such precision.
     """
-    return Run(open_run(path), precision=check_precision(precision))
+    return Run(open_run(path), precision=check_precision(precision), top_k=top_k)
 
 
 def _plain(value: Any) -> Any:

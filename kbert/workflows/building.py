@@ -7,10 +7,10 @@ import keras_hub
 
 from kbert.config import TrainSettings
 from kbert.encoder import freeze, layer_rates
-from kbert.errors import ConfigError
 from kbert.presets import Preset, load_backbone
 from kbert.runs import RunFolder
 from kbert.tasks import Task
+from kbert.training.compiling import build_schedule, compile_to_train
 from kbert.training.optimizer import AdamW, WarmupSchedule
 
 _BYTES_PER_WEIGHT = 4  # float32
@@ -82,7 +82,14 @@ def build_trainee(
     )
     task_model = task.build_model(backbone, dropout=dropout)
     model = keras.Model(task_model.input, task_model.output)
-    schedule = _build_schedule(settings, total_steps)
+    assert not isinstance(settings.learning_rate, str), "settings are resolved"
+    schedule = build_schedule(
+        settings.learning_rate,
+        warmup_ratio=settings.warmup_ratio,
+        warmup_steps=settings.warmup_steps,
+        total_steps=total_steps,
+        shape=settings.schedule,
+    )
     accumulation = settings.gradient_accumulation_steps
     optimizer = AdamW(
         learning_rate=schedule,
@@ -91,30 +98,11 @@ def build_trainee(
         global_clipnorm=settings.clip_norm or None,
         gradient_accumulation_steps=accumulation if accumulation > 1 else None,
     )
-    if settings.precision == "mixed_float16":
-        # Keras would do so by itself for a model whose own policy it is.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(
-        optimizer=optimizer,
+    compile_to_train(
+        model,
+        optimizer,
         loss=task.loss(label_smoothing=settings.label_smoothing),
+        precision=settings.precision,
         jit_compile=bool(settings.jit_compile),
     )
-    if settings.jit_compile and not model.jit_compile:
-        raise ConfigError(
-            "train.jit_compile is true, and Keras cannot compile this model with XLA "
-            "on this machine. Set train.jit_compile=false."
-        )
     return Trainee(model, task_model, task, schedule, dropout)
-
-
-def _build_schedule(settings: TrainSettings, total_steps: int) -> WarmupSchedule:
-    assert not isinstance(settings.learning_rate, str), "settings are resolved"
-    warmup_steps = settings.warmup_steps
-    if warmup_steps is None:
-        warmup_steps = round(settings.warmup_ratio * total_steps)
-    return WarmupSchedule(
-        settings.learning_rate,
-        warmup_steps=warmup_steps,
-        total_steps=total_steps,
-        shape=settings.schedule,
-    )

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kbert.errors import ExportError
 from kbert.exporting import card, server_files, warmup
 from kbert.exporting.backend import check_backend
 from kbert.exporting.checks.tokenizer import VOCABULARY_FILE_NAME
@@ -21,6 +22,7 @@ from kbert.exporting.versions import building, check_target, model_name, publish
 from kbert.files import write_json, write_text
 from kbert.runs import RunFolder, open_run
 from kbert.settings import ExportSettings
+from kbert.tasks import MaskedLM
 from kbert.tasks.served import LENGTH_MULTIPLE, ServedModel, Signature
 from kbert.workflows.machine import versions
 from kbert.workflows.predictor import Predictor
@@ -69,13 +71,14 @@ def export(
 
     Raises:
         RunError: the run is no run, or damaged.
-        ExportError: the folder or the version will not do, or the export answers
-            otherwise than the run.
+        ExportError: the folder or the version will not do, the run was pretrained
+            only, or the export answers otherwise than the run.
         OSError: the folder cannot be written. Nothing is left of the version.
     """
     check_target(output, version)
     check_backend(keras.config.backend())
     folder = run if isinstance(run, RunFolder) else open_run(run)
+    _check_is_finetuned(folder)
     predictor = Predictor(folder)
     served = _load(predictor, settings.precision)
     signatures = predictor.task.signatures(served)
@@ -110,6 +113,15 @@ def export(
         )
         path = publish(hidden, output, version)
     return Export(path, signatures, difference, len(TEXTS))
+
+
+def _check_is_finetuned(run: RunFolder) -> None:
+    if run.read_task().get("task") == MaskedLM.name:
+        raise ExportError(
+            f"An export answers with labels, and the run {run.path} was pretrained "
+            "only. Fine-tune it, and export what comes of it: "
+            f"kbert finetune --preset {run.path} --data DATA"
+        )
 
 
 def _load(predictor: Predictor, precision: str) -> ServedModel:

@@ -13,7 +13,8 @@ from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted
 from kbert.plots import plot_curves
-from kbert.runs import RunFolder, create_run
+from kbert.new_runs import create_run
+from kbert.runs import RunFolder
 from kbert.training.loop import diverged, train
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.building import Trainee
@@ -89,10 +90,16 @@ def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
     tokens = {
         name: int(part.lengths.sum()) for name, part in datasets.by_split().items()
     }
+    data = job.data
+    groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
+    widest = max(groups, key=lambda group: group.width * group.capacity)
+    batches = data.batching.batches(data.dataset, widest, data.pad_id)
+    epoch_tokens = sum(group.width * group.capacity for group in groups)
     return rehearse(
         job.build().model,
-        job.data,
-        plan.total_steps,
+        [data.fill(batch) for batch in batches],
+        total_steps=plan.total_steps,
+        train_tokens=round(epoch_tokens * plan.total_steps / len(groups)),
         # The model that is kept is evaluated once more, on the test data too.
         evaluated_tokens=(num_evaluations + 1) * tokens["validation"]
         + tokens.get("test", 0),
@@ -159,7 +166,7 @@ def _listen(
         run,
         steps_per_epoch=job.data.steps_per_epoch,
         total_steps=job.plan.total_steps,
-        metric=job.plan.metric,
+        metric=job.config.train.best_metric,
         learning_rate=lambda step: float(trainee.schedule(step)),
         save=lambda: trainee.save(run, job.preset, job.encoder.max_length),
         stream=progress,

@@ -14,9 +14,10 @@ from kbert.data.batching import Batching, padding_share
 from kbert.data.encoded import Encoder
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
-from kbert.runs import FreshName, check_output
+from kbert.new_runs import FreshName, check_output
 from kbert.tasks import Task, TextClassification
-from kbert.training.loop import Plan, TrainingData
+from kbert.training.labelled_data import LabelledData
+from kbert.training.loop import Plan
 from kbert.training.precision import Choice, choose
 from kbert.workflows.building import Trainee, build_trainee
 from kbert.workflows.datasets import (
@@ -51,7 +52,7 @@ class Job:
     encoder: Encoder
     datasets: Datasets
     task: Task
-    data: TrainingData
+    data: LabelledData
 
     @cached_property
     def plan(self) -> Plan:
@@ -164,7 +165,7 @@ def _with_absolute_paths(config: FinetuneConfig, preset: Preset) -> FinetuneConf
 
 def _training_data(
     config: FinetuneConfig, datasets: Datasets, task: Task, encoder: Encoder
-) -> TrainingData:
+) -> LabelledData:
     settings = config.train
     batching = Batching(
         encoder.max_length,
@@ -173,7 +174,7 @@ def _training_data(
         accumulation=settings.gradient_accumulation_steps,
     )
     targets = task.targets(datasets.train)
-    data = TrainingData(
+    data = LabelledData(
         dataset=datasets.train,
         targets=targets,
         weights=task.example_weights(targets, settings.class_weights),

@@ -5,6 +5,7 @@ Texts for a server are read without importing TensorFlow.
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,13 +21,16 @@ from kbert.data.sources import (
 from kbert.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from kbert.workflows.predictor import Predictor, Text
+    from kbert.workflows.applying import Text
+    from kbert.workflows.mask_filler import MaskFiller
+    from kbert.workflows.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
 _PLAIN = (".txt", "")
 _READING_PLAIN = ("data.encoding_errors", "data.limit")
 _READING_TABLES = ("data.text", "data.text_pair", *_READING_PLAIN)
+_READING_SINGLE = ("data.text", *_READING_PLAIN)
 
 
 def read_texts(
@@ -78,19 +82,53 @@ def read_texts_to_send(
     """
     is_plain = _is_plain(source)
     allowed = _READING_PLAIN if is_plain else _READING_TABLES
-    for key in (item.partition("=")[0].strip() for item in assignments):
-        if key not in allowed:
-            raise ConfigError(
-                f"{key} has no effect on reading this input for a server. What may be "
-                f"set: {', '.join(allowed)}."
-            )
-    data = load_config(FinetuneConfig, assignments=assignments).data
+    data = _read_settings(assignments, allowed, "for a server")
     subject = "The model on the server takes"
     if is_plain:
         return _read_plain(source, data, is_paired, subject)
     usual = Columns("text", "text_pair" if is_paired else None)
     columns = Columns(data.text, data.text_pair, fallback=usual)
     return _read_table(source, columns, data, is_paired, subject)
+
+
+def read_texts_to_fill(
+    source: Path | BinaryIO, filler: "MaskFiller", *, assignments: Sequence[str] = ()
+) -> Iterator["Text"]:
+    """The texts of a file for a pretrained run, for `MaskFiller.answers`.
+
+    Its corpus tells little of this file: of a table the column is the one that is
+    named, else the corpus's, else `text`, else the only plausible one.
+
+    Args:
+        source: as for `read_texts`.
+        filler: the loaded run.
+        assignments: `data.NAME=VALUE`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    is_plain = _is_plain(source)
+    allowed = _READING_PLAIN if is_plain else _READING_SINGLE
+    data = _read_settings(assignments, allowed, "for a pretrained run")
+    subject = "This run fills the masks of"
+    if is_plain:
+        return _read_plain(source, data, filler.is_paired, subject)
+    usual = replace(filler.columns, fallback=Columns("text"))
+    columns = Columns(data.text, fallback=usual)
+    return _read_table(source, columns, data, filler.is_paired, subject)
+
+
+def _read_settings(
+    assignments: Sequence[str], allowed: Sequence[str], reader: str
+) -> DataSettings:
+    """The settings that say how to read, without a run's."""
+    for key in (item.partition("=")[0].strip() for item in assignments):
+        if key not in allowed:
+            raise ConfigError(
+                f"{key} has no effect on reading this input {reader}. What may be "
+                f"set: {', '.join(allowed)}."
+            )
+    return load_config(FinetuneConfig, assignments=assignments).data
 
 
 def _is_plain(source: Path | BinaryIO) -> bool:

@@ -22,18 +22,17 @@ from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder, open_run
-from kbert.tasks import Task, task_from_dict
+from kbert.tasks import MaskedLM, Task, task_from_dict
 from kbert.tokenization import Truncation, WordPieceTokenizer
 from kbert.training.prediction import predict_outputs
-
-# Enough tokens to keep a processor busy, few enough to stay in its cache.
-_TOKENS_PER_BATCH = 4096
-# Texts are sorted by length within windows: memory stays constant.
-_WINDOW = 2048
-
-_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-Text = str | tuple[str, str]
+from kbert.workflows.applying import (
+    TOKENS_PER_BATCH,
+    WINDOW,
+    Text,
+    check_precision,
+    check_text,
+)
+from kbert.workflows.mask_filler import DEFAULT_TOP_K, MaskFiller
 
 
 def build_encoder(
@@ -48,21 +47,44 @@ def build_encoder(
     return Encoder(tokenizer, max_length, truncation)
 
 
-def check_precision(name: str) -> str:
-    """Returns the name of a precision that a run can be applied in.
+def open_predictor(
+    run: RunFolder | str | os.PathLike[str],
+    *,
+    precision: str = "float32",
+    top_k: int | None = None,
+) -> "Predictor | MaskFiller":
+    """A run of any task, loaded to answer.
+
+    Args:
+        run: a run folder, or its path.
+        precision: float32, mixed_bfloat16 or mixed_float16.
+        top_k: how many tokens to propose for a mask; for pretrained runs only, where
+            None is 5.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: there is no such precision, or `top_k` is wrong or has no effect.
+        RunError: the run is no run, or damaged.
+        PresetError: its model cannot be loaded.
     """
-    if name not in _PRECISIONS:
-        raise ConfigError(
-            f"precision must be one of {', '.join(_PRECISIONS)}. Received: {name}."
+    folder = run if isinstance(run, RunFolder) else open_run(run)
+    task = folder.read_task().get("task")
+    if task == MaskedLM.name:
+        return MaskFiller(
+            folder,
+            precision=precision,
+            top_k=DEFAULT_TOP_K if top_k is None else top_k,
         )
-    return name
+    if top_k is not None:
+        raise ConfigError(
+            "top_k (--top-k) says how many tokens to propose for a mask, and has an "
+            f"effect on pretrained runs only. Received: {top_k}, for {folder.path}, "
+            f"whose task is {task}. Leave it out."
+        )
+    return Predictor(folder, precision=precision)
 
 
 class Predictor:
-    """A loaded run.
+    """A loaded run that answers with labels.
 
     Args:
         run: a run folder, or its path.
@@ -97,7 +119,7 @@ class Predictor:
         loaded = self.task.load_model(str(preset.folder), dtype=precision)
         # Without keras-hub's own preprocessing: texts are encoded by kbert's.
         self._model = keras.Model(loaded.input, loaded.output)
-        self._batching = Batching(max_length, tokens_per_batch=_TOKENS_PER_BATCH)
+        self._batching = Batching(max_length, tokens_per_batch=TOKENS_PER_BATCH)
         strings = tf.TensorSpec([None], tf.string)
         signature = [strings, strings] if self.is_paired else [strings]
         self._encode_graph = tf.function(self.encoder, input_signature=signature)
@@ -160,7 +182,7 @@ class Predictor:
         """
         remaining = iter(texts)
         start = 0
-        while window := list(islice(remaining, _WINDOW)):
+        while window := list(islice(remaining, WINDOW)):
             texts_of = self._take_apart(window, start)
             start += len(window)
             answers = self.task.answers(self.predict(self._encode(texts_of)))
@@ -186,7 +208,7 @@ class Predictor:
             start: the number of the window's first text.
         """
         for number, text in enumerate(window, start):
-            _check_text(text, number)
+            check_text(text, number)
             if isinstance(text, str) == self.is_paired:
                 wants = "pairs of texts" if self.is_paired else "single texts"
                 raise RunError(
@@ -198,14 +220,3 @@ class Predictor:
             return {"text": [text for text in window if isinstance(text, str)]}
         firsts, seconds = zip(*window, strict=True)
         return {"text": list(firsts), "text_pair": list(seconds)}
-
-
-def _check_text(text: object, number: int) -> None:
-    parts = text if isinstance(text, tuple | list) and len(text) == 2 else [text]
-    for part in parts:
-        if not isinstance(part, str):
-            raise TypeError(
-                "Each text must be a string, or a pair of strings for a run trained "
-                f"on pairs. Received: texts[{number}] = {text!r:.80} "
-                f"({type(part).__name__})."
-            )

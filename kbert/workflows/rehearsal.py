@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from kbert.progress import format_duration
-from kbert.training.loop import TrainingData, update
+from kbert.training.loop import Fed, update
 from kbert.workflows.machine import peak_memory
 
 # A forward pass is about a third of a step: the backward pass costs two.
@@ -43,25 +43,24 @@ class Estimate:
 
 def rehearse(
     model: keras.Model,
-    data: TrainingData,
-    total_steps: int,
+    batches: list[Fed],
     *,
+    total_steps: int,
+    train_tokens: int,
     evaluated_tokens: int,
 ) -> Estimate:
-    """Runs two updates on the widest batch; the first traces, the second is timed.
+    """Runs two updates; the first traces, the second is timed.
 
     Args:
+        batches: the widest update of the training.
+        train_tokens: tokens of all updates together, padding included.
         evaluated_tokens: tokens of all evaluations together.
     """
-    groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
-    widest = max(groups, key=lambda group: group.width * group.capacity)
-    batches = list(data.batching.batches(data.dataset, widest, data.pad_id))
-    update(model, data, batches, 1)
+    update(model, batches, 1)
     start = time.monotonic()
-    update(model, data, batches, 2)
-    speed = widest.width * widest.capacity / (time.monotonic() - start)
-    epoch_tokens = sum(group.width * group.capacity for group in groups)
-    train_tokens = epoch_tokens * total_steps / len(groups)
+    update(model, batches, 2)
+    seconds = time.monotonic() - start
+    speed = sum(batch.features["token_ids"].size for batch in batches) / seconds
     copies = _MODEL_COPIES * sum(weight.size for weight in model.get_weights()) * 4
     return Estimate(
         total_steps=total_steps,

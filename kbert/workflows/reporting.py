@@ -17,9 +17,10 @@ class RunListener:
 
     Args:
         run: where to write.
-        steps_per_epoch: updates of an epoch.
+        steps_per_epoch: updates of an epoch; None where nobody knows.
         total_steps: updates of the whole training.
         metric: the metric that the progress line shows.
+        kept: what is said of a model that is kept.
         learning_rate: the rate of an update, by its number counted from 0.
         save: makes the present weights the run's model.
         stream: where the progress line goes; None for no line.
@@ -29,18 +30,20 @@ class RunListener:
         self,
         run: RunFolder,
         *,
-        steps_per_epoch: int,
+        steps_per_epoch: int | None,
         total_steps: int,
         metric: str,
         learning_rate: Callable[[int], float],
         save: Callable[[], None],
         stream: TextIO | None,
+        kept: str = "best so far, kept",
     ) -> None:
         self._run = run
         self._steps_per_epoch = steps_per_epoch
         self._metric = metric
         self._learning_rate = learning_rate
         self._save = save
+        self._kept = kept
         self._progress = ProgressLine(total_steps, stream) if stream else None
         self._train_logs = tf.summary.create_file_writer(str(run.logs_folder / "train"))
         self._validation_logs = tf.summary.create_file_writer(
@@ -76,7 +79,7 @@ class RunListener:
         figures = {k: v for k, v in metrics.items() if isinstance(v, float)}
         line = {
             "step": step,
-            "epoch": round(step / self._steps_per_epoch, 4),
+            **self._epoch(step),
             "train_loss": train_loss,
             "learning_rate": self._learning_rate(step - 1),
             "validation": figures,
@@ -96,8 +99,13 @@ class RunListener:
         if self._progress:
             names = dict.fromkeys(("loss", self._metric))
             shown = ", ".join(f"{name} {figures[name]:.4f}" for name in names)
-            mark = " (best so far, kept)" if is_best else ""
+            mark = f" ({self._kept})" if is_best else ""
             self._progress.message(f"step {step}: validation {shown}{mark}")
+
+    def _epoch(self, step: int) -> dict[str, float]:
+        if self._steps_per_epoch is None:
+            return {}
+        return {"epoch": round(step / self._steps_per_epoch, 4)}
 
     def pause(self) -> None:
         """Takes the progress line away while something else is done."""

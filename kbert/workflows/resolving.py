@@ -44,13 +44,7 @@ def resolve_config(
             f"train.freeze_layers must be at most {preset.num_layers}, the layers of "
             f"{preset.name}. Received: {config.train.freeze_layers}."
         )
-    if choice.precision == "mixed_float16" and train.gradient_accumulation_steps > 1:
-        raise ConfigError(
-            "train.gradient_accumulation_steps must be 1 with mixed_float16: a batch "
-            "whose gradients overflow is left out, and would shift the batches of all "
-            f"later updates. Received: {train.gradient_accumulation_steps}. Set "
-            "--precision float32."
-        )
+    check_accumulation(choice, train.gradient_accumulation_steps)
     if preset.name == "sample" and config.data.source != "sample":
         logger.warning(
             "the embedded `sample` model starts from random weights and a small "
@@ -58,6 +52,20 @@ def resolve_config(
             "--preset bert_base_en; `kbert presets` lists them."
         )
     return config.model_copy(update={"data": data, "train": train})
+
+
+def check_accumulation(choice: Choice, num_batches: int) -> None:
+    """Checks that gradients may be accumulated in a precision.
+
+    Raises:
+        ConfigError: they may not in float16.
+    """
+    if choice.precision == "mixed_float16" and num_batches > 1:
+        raise ConfigError(
+            "train.gradient_accumulation_steps must be 1 with mixed_float16: a batch "
+            "whose gradients overflow is left out, and would shift the batches of all "
+            f"later updates. Received: {num_batches}. Set --precision float32."
+        )
 
 
 def _max_length(config: FinetuneConfig, preset: Preset) -> int:

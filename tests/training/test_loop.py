@@ -9,17 +9,18 @@ import pytest
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted, TrainingError
 from kbert.tasks import TextClassification
-from kbert.training.loop import Plan, TrainingData, train
+from kbert.training.labelled_data import LabelledData
+from kbert.training.loop import Plan, train
 from kbert.training.optimizer import AdamW, WarmupSchedule
 from tests.tiny import build_backbone, random_dataset
 
 TASK = TextClassification(labels=("no", "yes"))
 
 
-def training_data(batching: Batching, num_examples: int = 70) -> TrainingData:
+def training_data(batching: Batching, num_examples: int = 70) -> LabelledData:
     dataset = random_dataset(num_examples)
     targets = TASK.targets(dataset)
-    return TrainingData(
+    return LabelledData(
         dataset=dataset,
         targets=targets,
         weights=TASK.example_weights(targets, None),
@@ -223,7 +224,7 @@ def test_class_weights_scale_the_loss_of_their_examples():
     data = training_data(Batching(32, 32), num_examples=32)
     weights = TASK.example_weights(data.targets, {"yes": 3.0})
     np.testing.assert_array_equal(weights, np.where(data.targets == 1, 3, 1))
-    heavy = TrainingData(
+    heavy = LabelledData(
         data.dataset, data.targets, weights, data.batching, data.pad_id, data.seed
     )
     plain_loss = run(compiled_model(), data, plan(1))[1].steps[0].loss

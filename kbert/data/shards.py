@@ -1,0 +1,127 @@
+"""Shards: files of prepared examples, as TFRecords that any TensorFlow can read.
+
+Each record is a `tf.train.Example` with the int64 features `token_ids`,
+`first_length` and `next_sentence_label`; see `Examples`.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kbert.data.pretraining_examples import Examples
+from kbert.errors import DataError
+from kbert.files import write_atomically
+
+_FEATURES = {
+    "token_ids": tf.io.RaggedFeature(tf.int64),
+    "first_length": tf.io.FixedLenFeature([], tf.int64),
+    "next_sentence_label": tf.io.FixedLenFeature([], tf.int64),
+}
+_RECORDS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What is known of a finished shard.
+
+    Attributes:
+        file: its path below the prepared folder, with slashes.
+        num_examples: records in it.
+        num_tokens: of all examples, [CLS] and [SEP]s included.
+        num_bytes: size of the file.
+    """
+
+    file: str
+    num_examples: int
+    num_tokens: int
+    num_bytes: int
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the file is there, in its size."""
+        path = folder / self.file
+        return path.is_file() and path.stat().st_size == self.num_bytes
+
+
+def write_shard(folder: Path, file: str, examples: Examples) -> Shard:
+    """Writes `folder/file`, wholly or not at all; the same examples, the same bytes.
+
+    Raises:
+        OSError: the file cannot be written, or the disk is full.
+    """
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        _write_records(temporary, examples)
+        num_bytes = temporary.stat().st_size
+    return Shard(file, len(examples), len(examples.token_ids), num_bytes)
+
+
+def read_shard(folder: Path, shard: Shard) -> Examples:
+    """The examples of a shard.
+
+    Raises:
+        DataError: it is damaged or gone.
+    """
+    path = folder / shard.file
+    parts = []
+    try:
+        with tf.device("CPU:0"):
+            for records in tf.data.TFRecordDataset(str(path)).batch(_RECORDS_AT_ONCE):
+                parts.append(_parse(records))
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise _damaged(path, "it does not hold what was written") from error
+    except tf.errors.NotFoundError:
+        raise _damaged(path, "the file is gone") from None
+    examples = Examples.concatenate(parts)
+    if len(examples) != shard.num_examples:
+        found = f"{len(examples)} examples of {shard.num_examples}"
+        raise _damaged(path, found)
+    return examples
+
+
+def _write_records(path: Path, examples: Examples) -> None:
+    starts = examples.starts
+    columns = zip(
+        starts.tolist(),
+        (starts + examples.lengths).tolist(),
+        examples.first_lengths.tolist(),
+        examples.next_sentence_labels.tolist(),
+        strict=True,
+    )
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for start, end, first_length, label in columns:
+                example = tf.train.Example()
+                feature = example.features.feature
+                token_ids = examples.token_ids[start:end].tolist()
+                feature["token_ids"].int64_list.value.extend(token_ids)
+                feature["first_length"].int64_list.value.append(first_length)
+                feature["next_sentence_label"].int64_list.value.append(label)
+                writer.write(example.SerializeToString(deterministic=True))
+    except tf.errors.OpError as error:
+        # TensorFlow's errors are no OSErrors; of those in writing, a full disk is one.
+        full = isinstance(error, tf.errors.ResourceExhaustedError)
+        code = errno.ENOSPC if full else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _parse(records: tf.Tensor) -> Examples:
+    parsed = tf.io.parse_example(records, _FEATURES)
+    token_ids = parsed["token_ids"]
+    return Examples(
+        token_ids.values.numpy().astype(np.int32),
+        token_ids.row_lengths().numpy(),
+        parsed["first_length"].numpy(),
+        parsed["next_sentence_label"].numpy().astype(np.int32),
+    )
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} is damaged: {reason}. Delete this file and prepare into the same "
+        "folder again; only what is missing is made anew."
+    )

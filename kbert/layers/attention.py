@@ -1,0 +1,161 @@
+"""Multi-head self-attention (Vaswani et al. 2017, section 3.2).
+
+Axes: B batch, T tokens, N heads, H head size, D hidden.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from kbert.layers.dropout import ByteDropout
+from kbert.layers.initializers import bert_initializer
+
+# Added to the score of a padding key: far below any score, and finite in bfloat16.
+_MASKED = -1e9
+
+
+@keras.saving.register_keras_serializable(package="kbert")
+class MultiHeadAttention(keras.layers.Layer):
+    """Scaled dot-product self-attention of several heads.
+
+    Query, key and value come from one product of `[D, 3 D]`, whose columns are the
+    query's, the key's and the value's, each by head. The softmax is computed in
+    float32, whatever the policy. Where the backend has a fused attention for what is
+    asked (JAX on a GPU, without attention dropout or scores), that is used.
+
+    Args:
+        num_heads: N; the hidden size has to be a multiple of it.
+        dropout: rate at which attention probabilities are left out in training.
+
+    Input: `[B, T, D]`. Output: `[B, T, D]`, and the attention probabilities
+    `[B, N, T, T]`, before dropout, where `return_attention_scores` is true.
+
+    Raises:
+        ValueError: `num_heads` is below 1, or, on building, D is no multiple of it.
+    """
+
+    def __init__(self, num_heads: int, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1:
+            raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the two products' weights for inputs `[B, T, D]`."""
+        hidden_dim = input_shape[-1]
+        if hidden_dim is None or hidden_dim % self.num_heads:
+            raise ValueError(
+                "The hidden size must be a multiple of `num_heads`. "
+                f"Received: hidden size {hidden_dim}, num_heads={self.num_heads}"
+            )
+        self.head_dim = hidden_dim // self.num_heads
+        self.query_key_value = self._dense(3 * hidden_dim, "query_key_value")
+        self.attention_output = self._dense(hidden_dim, "attention_output")
+        self.attention_dropout = ByteDropout(
+            self.dropout, dtype=self.dtype_policy, name="attention_dropout"
+        )
+        for layer in (self.query_key_value, self.attention_output):
+            layer.build((None, hidden_dim))
+        super().build(input_shape)
+
+    def call(  # type: ignore[no-untyped-def]
+        self,
+        inputs,
+        padding_mask=None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ):
+        """Attends from every token to every token that is not padding.
+
+        Args:
+            inputs: `[B, T, D]`.
+            padding_mask: `[B, T]`, 0 or false at padding; None: there is none.
+            return_attention_scores: whether the probabilities are returned too.
+        """
+        query, key, value = self._project(inputs)  # each (B, T, N, H)
+        if self._can_fuse(return_attention_scores, training):
+            mask = None if padding_mask is None else _fused_mask(padding_mask)
+            outputs = ops.dot_product_attention(query, key, value, mask=mask)
+            return self._merge(outputs, inputs)
+        # The query is scaled and not the scores, of which there are more.
+        query = query * (1 / math.sqrt(self.head_dim))
+        scores = ops.matmul(
+            ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1))
+        )
+        scores = ops.cast(scores, "float32")  # (B, N, T, T)
+        if padding_mask is not None:
+            scores = scores + _padding_bias(padding_mask)
+        probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        kept = self.attention_dropout(probabilities, training=training)
+        outputs = ops.matmul(kept, ops.transpose(value, (0, 2, 1, 3)))  # (B, N, T, H)
+        merged = self._merge(ops.transpose(outputs, (0, 2, 1, 3)), inputs)
+        return (merged, probabilities) if return_attention_scores else merged
+
+    def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
+        """That of the input; without the scores."""
+        return input_shape
+
+    def compute_output_spec(  # type: ignore[no-untyped-def]
+        self,
+        inputs,
+        padding_mask=None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ):
+        """See the class; Keras asks `compute_output_shape` for shapes only."""
+        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        batch, length, _ = inputs.shape
+        shape = (batch, self.num_heads, length, length)
+        return outputs, keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+        }
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units,
+            kernel_initializer=bert_initializer(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _project(self, inputs):  # type: ignore[no-untyped-def]
+        """Query, key and value `[B, T, N, H]` of `[B, T, D]`."""
+        batch, length, hidden_dim = ops.shape(inputs)
+        # As a matrix: a product with a third axis is slower in its gradient.
+        projected = self.query_key_value(ops.reshape(inputs, (-1, hidden_dim)))
+        heads = (batch, length, self.num_heads, self.head_dim)
+        return (ops.reshape(part, heads) for part in ops.split(projected, 3, axis=-1))
+
+    def _merge(self, outputs, inputs):  # type: ignore[no-untyped-def]
+        """The heads `[B, T, N, H]` through the last product: `[B, T, D]`."""
+        hidden_dim = self.num_heads * self.head_dim
+        merged = self.attention_output(ops.reshape(outputs, (-1, hidden_dim)))
+        return ops.reshape(merged, ops.shape(inputs))
+
+    def _can_fuse(self, return_attention_scores: bool, training: bool | None) -> bool:
+        drops = bool(training) and self.dropout > 0
+        wants_plain = return_attention_scores or drops
+        return keras.config.backend() == "jax" and not wants_plain
+
+
+def _fused_mask(padding_mask):  # type: ignore[no-untyped-def]
+    """`[B, T]` -> `[B, 1, T, T]` bool: cuDNN's attention wants the queries' axis."""
+    batch, length = ops.shape(padding_mask)
+    keys = ops.cast(padding_mask, "bool")[:, None, None, :]
+    return ops.broadcast_to(keys, (batch, 1, length, length))
+
+
+def _padding_bias(padding_mask):  # type: ignore[no-untyped-def]
+    """`[B, T]` -> `[B, 1, 1, T]` float32: 0 for a token, far below 0 for padding."""
+    is_token = ops.cast(ops.cast(padding_mask, "bool"), "float32")
+    return (1.0 - is_token)[:, None, None, :] * _MASKED

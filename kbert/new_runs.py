@@ -1,0 +1,151 @@
+"""Where a run may be written: checked before slow work, made when training starts."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbert.config import Settings, config_to_toml
+from kbert.errors import RunError
+from kbert.files import recover_folder, write_text
+from kbert.runs import RunFolder
+
+_KINDS = {
+    "finished": "a finished run",
+    "interrupted": "an interrupted run",
+    "failed": "a failed run",
+}
+
+
+@dataclass(frozen=True)
+class FreshName:
+    """A run folder that is chosen when it is made: the first free one of its names.
+
+    So two trainings that start together never write into one folder.
+    """
+
+    folder: Path
+    name: str
+
+    def paths(self) -> Iterator[Path]:
+        """`folder/name`, then `folder/name-2` and so on."""
+        yield self.folder / self.name
+        for number in itertools.count(2):
+            yield self.folder / f"{self.name}-{number}"
+
+    def claim(self) -> Path:
+        """Makes the first folder that is not there yet."""
+        for path in self.paths():
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True)
+                return path
+        raise AssertionError("numbers do not end")
+
+
+def check_output(
+    output: Path | FreshName, config: Settings, *, needed_bytes: int = 0
+) -> None:
+    """Checks, before slow work, that a run with this config can be written.
+
+    Raises:
+        RunError: the folder holds something else, another run or one that has a
+            model, cannot be written, or its disk is too full.
+    """
+    path = output
+    if isinstance(path, FreshName):
+        path = next(free for free in path.paths() if not os.path.lexists(free))
+    if path.exists() and not path.is_dir():
+        raise RunError(f"The output {path} is a file. Choose another --output.")
+    if path.is_dir() and any(path.iterdir()):
+        _check_same_run(RunFolder(path), config)
+    parent = path
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise RunError(f"{parent} is a file, so {path} cannot be made in it.")
+    if not os.access(parent, os.W_OK | os.X_OK) or _is_read_only(parent):
+        raise RunError(
+            f"{parent} cannot be written to. Choose another --output, or change its "
+            "permissions."
+        )
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        raise RunError(
+            f"The disk of {parent} has {free / 1e6:,.0f} MB free, and this run needs "
+            f"about {needed_bytes / 1e6:,.0f} MB. Make room, or choose another "
+            "--output."
+        )
+
+
+def create_run(output: Path | FreshName, config: Settings) -> RunFolder:
+    """Makes the run folder and writes its config.
+
+    What a run with the same config and without a model left there is removed.
+
+    Raises:
+        RunError: another run has been written there since `check_output`.
+    """
+    if isinstance(output, FreshName):
+        run = RunFolder(output.claim())
+    else:
+        check_output(output, config)
+        output.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(output)
+    for left in (run.model_folder, run.logs_folder):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in (
+        run.history_file,
+        run.metrics_file,
+        run.task_file,
+        run.info_file,
+        run.vocabulary_file,
+    ):
+        left.unlink(missing_ok=True)
+    write_text(run.config_file, config_to_toml(config))
+    return run
+
+
+def _check_same_run(run: RunFolder, config: Settings) -> None:
+    if not run.config_file.is_file():
+        raise RunError(
+            f"The output {run.path} exists and is no run (it has no config.toml). "
+            "Choose another --output."
+        )
+    differing = _differing_settings(run, config)
+    if differing:
+        raise RunError(
+            f"The output {run.path} is a run with another config; it differs in "
+            f"{', '.join(differing)}. Choose another --output, or delete it."
+        )
+    status = run.read_info().get("status", "unfinished")
+    recover_folder(run.model_folder)
+    if run.model_folder.exists() or status == "finished":
+        kind = _KINDS.get(status, "a running or killed run")
+        raise RunError(
+            f"The output {run.path} is {kind} with this config, and holds its best "
+            f"model. Evaluate it (kbert evaluate {run.path}), choose another --output, "
+            "or delete it."
+        )
+
+
+def _differing_settings(run: RunFolder, config: Settings) -> list[str]:
+    try:
+        old = tomllib.loads(run.config_file.read_text("utf-8"))
+    except ValueError as error:
+        raise RunError(f"{run.config_file} is damaged: {error}") from None
+    new = tomllib.loads(config_to_toml(config))
+    return [
+        f"{section}.{key}"
+        for section in sorted(old.keys() | new.keys())
+        for key in sorted(old.get(section, {}).keys() | new.get(section, {}).keys())
+        if old.get(section, {}).get(key) != new.get(section, {}).get(key)
+    ]
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether the disk is mounted read-only, which root's permissions hide."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)

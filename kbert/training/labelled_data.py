@@ -1,0 +1,56 @@
+"""Labelled examples, as they are fed to a training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kbert.data.batching import Batch, Batching
+from kbert.data.encoded import EncodedDataset
+from kbert.training.loop import Fed
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set in batches by length; (seed, epoch) alone decide their order.
+
+    Attributes:
+        dataset: the encoded examples.
+        targets: `[examples]`, what the loss compares with.
+        weights: `[examples]` float32, the weight of each example in the loss.
+    """
+
+    dataset: EncodedDataset
+    targets: np.ndarray
+    weights: np.ndarray
+    batching: Batching
+    pad_id: int
+    seed: int
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Optimizer updates of one epoch; the same for every epoch."""
+        return len(self.batching.groups(self.dataset.lengths, seed=self.seed))
+
+    def updates(self, num_steps: int) -> Iterator[list[Fed]]:
+        """The batches of each update, `num_steps` of them, over the epochs."""
+        step = epoch = 0
+        while step < num_steps:
+            groups = self.batching.groups(
+                self.dataset.lengths, seed=self.seed, epoch=epoch
+            )
+            for group in groups[: num_steps - step]:
+                batches = self.batching.batches(self.dataset, group, self.pad_id)
+                yield [self.fill(batch) for batch in batches]
+                step += 1
+            epoch += 1
+
+    def fill(self, batch: Batch) -> Fed:
+        """The batch with its targets and loss weights, zeros in its padding rows."""
+        targets = np.zeros((len(batch.weights), *self.targets.shape[1:]))
+        targets = targets.astype(self.targets.dtype)
+        targets[: len(batch.rows)] = self.targets[batch.rows]
+        weights = batch.weights.copy()
+        weights[: len(batch.rows)] *= self.weights[batch.rows]
+        return Fed(batch.features, targets, weights, len(batch.rows), batch.num_tokens)

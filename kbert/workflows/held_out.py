@@ -1,0 +1,108 @@
+"""Which documents of a corpus are held out, to measure a pretraining on."""
+
+import hashlib
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kbert.data.corpus import Corpus
+from kbert.errors import DataError
+
+# Enough to tell models apart, few enough to be evaluated many times.
+MAX_DOCUMENTS = 1000
+MAX_CHARACTERS = 1_000_000
+
+Key = tuple[int, int]
+"""A document: its file's number in the corpus, its own number in the file."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents that are not trained on.
+
+    Attributes:
+        texts: the pieces of each document.
+    """
+
+    texts: dict[Key, list[str]] = field(default_factory=dict)
+
+    def keep(self, file_number: int, document: int) -> bool:
+        """Whether a document is to be trained on."""
+        return (file_number, document) not in self.texts
+
+
+def hold_out(corpus: Corpus, *, share: float, seed: int, least: int) -> HeldOut:
+    """Draws documents from all over the corpus; the seed decides which.
+
+    Reading ends once a thousand documents, or a million characters, are held out: a
+    corpus may be larger than anybody wants to read twice.
+
+    Args:
+        share: of the documents.
+        least: how many are needed, whatever the share. As many have to be left.
+
+    Raises:
+        DataError: the corpus has too few documents, or none.
+    """
+    drawn: dict[Key, list[str]] = {}
+    next_best: list[tuple[float, Key, list[str]]] = []  # a heap, the worst first
+    num_documents = num_characters = 0
+    for key, texts in _documents(corpus):
+        num_documents += 1
+        fraction = _fraction(seed, key)
+        if fraction < share:
+            drawn[key] = texts
+            num_characters += sum(map(len, texts))
+        else:
+            heapq.heappush(next_best, (-fraction, key, texts))
+            if len(next_best) > least:
+                heapq.heappop(next_best)
+        if len(drawn) >= MAX_DOCUMENTS or num_characters >= MAX_CHARACTERS:
+            break
+    for _, key, texts in sorted(next_best, reverse=True):
+        if len(drawn) < least:
+            drawn[key] = texts
+    _check_enough(corpus, num_documents, len(drawn), least)
+    return HeldOut(drawn)
+
+
+def _documents(corpus: Corpus) -> Iterator[tuple[Key, list[str]]]:
+    """Each document with its pieces, as many as may be held out at all."""
+    for number, file in enumerate(corpus.files):
+        key: Key | None = None
+        texts: list[str] = []
+        for piece in file.pieces():
+            if key != (number, piece.document):
+                if key is not None:
+                    yield key, texts
+                key, texts = (number, piece.document), []
+            if not texts or sum(map(len, texts)) < MAX_CHARACTERS:
+                texts.append(piece.text)
+        if key is not None:
+            yield key, texts
+
+
+def _check_enough(corpus: Corpus, found: int, num_held_out: int, least: int) -> None:
+    if not found:
+        raise DataError(f"{corpus.name} has no documents: there is no text in it.")
+    if found - num_held_out >= least:
+        return
+    reason = (
+        "next-sentence prediction needs two documents to train on and two to measure on"
+        if least > 1
+        else "one is trained on, another is held out to measure on"
+    )
+    mend = ", or do without: --set train.next_sentence_weight=0" if least > 1 else ""
+    raise DataError(
+        f"{corpus.name} has {found} document{'s' * (found != 1)}, and {reason}. A "
+        "blank line ends a document; --set data.document=line makes each line one, "
+        "--set data.document=file each file. Or give held-out text of its own "
+        f"(--set data.validation=FILE){mend}."
+    )
+
+
+def _fraction(seed: int, key: Key) -> float:
+    """A number from 0 to 1 that looks random."""
+    text = f"{seed}:{key[0]}:{key[1]}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

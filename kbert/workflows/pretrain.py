@@ -1,0 +1,203 @@
+"""Pretraining: from text to a run with a preset in it."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from kbert.data.pretraining_examples import Examples
+from kbert.errors import Interrupted
+from kbert.files import write_text
+from kbert.plots import plot_curves
+from kbert.presets import resolve_preset
+from kbert.pretrain_settings import PretrainConfig
+from kbert.new_runs import create_run
+from kbert.runs import RunFolder
+from kbert.training.loop import Plan, train
+from kbert.training.masked_scores import PretrainingScores, evaluate_examples
+from kbert.workflows.machine import machine, peak_memory, versions
+from kbert.workflows.pretraining_job import PretrainJob, prepare
+from kbert.workflows.pretraining_model import Pretrainee, load_pretrained
+from kbert.workflows.rehearsal import Estimate, rehearse
+from kbert.workflows.reporting import RunListener
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    output: Path | None = None,
+    progress: TextIO | None = None,
+) -> RunFolder:
+    """Trains or adapts a BERT on text without labels, and writes a run.
+
+    Args:
+        config: the settings.
+        output: the run folder; a free `runs/TEXT-MODEL` where none is given.
+        progress: where to show the progress line; None for none.
+
+    Raises:
+        UserError: a mistake in the settings, the text, the preset or the output;
+            nothing is written then.
+        TrainingError: the loss is no longer a number.
+        Interrupted: a signal ended the training between two steps; the run holds the
+            model as it was then.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    clock = time.monotonic()
+    job = prepare(config, output, progress)
+    pretrainee = job.build()
+    run = create_run(job.path, job.config)
+    info: dict[str, Any] = {
+        "started": started,
+        "versions": versions(),
+        "machine": machine() | {"precision": str(job.choice)},
+        "data": job.describe_data(),
+    }
+    write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
+    run.write_task(job.describe_task())
+    run.write_info({"status": "running"} | info)
+    listener = _listen(run, job, pretrainee, progress)
+    trained = time.monotonic()
+    seconds = {"until_training": trained - clock}
+    with _noting_early_ends(run, pretrainee, info):
+        _train(job, pretrainee, listener)
+        seconds["training"] = time.monotonic() - trained
+        _finish(run, job, listener, progress)
+    seconds["total"] = time.monotonic() - clock
+    info |= {
+        "steps": job.config.train.max_steps,
+        "train_tokens": listener.num_tokens,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+    }
+    run.write_info({"status": "finished"} | info)
+    return run
+
+
+def estimate(config: PretrainConfig, *, output: Path | None = None) -> Estimate:
+    """Builds everything, runs two steps and writes nothing: `--dry-run`.
+
+    Raises:
+        UserError: as `pretrain` would.
+    """
+    job = prepare(config, output)
+    phases = job.data.phases
+    widest = max(phases, key=lambda phase: phase.max_length * phase.num_rows)
+    (batches,) = job.data.only(widest).updates(1)
+    accumulation = job.data.accumulation
+    validation = job.validation(widest.max_length)
+    num_evaluations = -(-job.config.train.max_steps // _eval_steps(job)) + 1
+    return rehearse(
+        job.build().model,
+        batches,
+        total_steps=job.config.train.max_steps,
+        train_tokens=sum(
+            phase.num_steps * phase.num_rows * phase.max_length * accumulation
+            for phase in phases
+        ),
+        evaluated_tokens=num_evaluations * len(validation) * widest.max_length,
+    )
+
+
+def _eval_steps(job: PretrainJob) -> int:
+    assert job.config.train.eval_steps is not None, "settings are resolved"
+    return job.config.train.eval_steps
+
+
+def _listen(
+    run: RunFolder, job: PretrainJob, pretrainee: Pretrainee, progress: TextIO | None
+) -> RunListener:
+    return RunListener(
+        run,
+        steps_per_epoch=None,
+        total_steps=job.config.train.max_steps,
+        metric="masked_lm_accuracy",
+        learning_rate=lambda step: float(pretrainee.schedule(step)),
+        save=lambda: pretrainee.save(run),
+        stream=progress,
+        kept="kept",
+    )
+
+
+def _train(job: PretrainJob, pretrainee: Pretrainee, listener: RunListener) -> None:
+    scores = PretrainingScores(pretrainee.model)
+    scores.compile(jit_compile=bool(job.config.train.jit_compile))
+    held_out: dict[int, Examples] = {}
+
+    def evaluate(step: int) -> dict[str, Any]:
+        listener.pause()
+        length = job.phase_at(step).max_length
+        if length not in held_out:
+            held_out[length] = job.validation(length)
+        return evaluate_job(job, scores, held_out[length], length)
+
+    plan = Plan(job.config.train.max_steps, _eval_steps(job), metric=None)
+    try:
+        train(pretrainee.model, job.data, plan, evaluate=evaluate, listener=listener)
+    finally:
+        listener.close()
+
+
+def evaluate_job(
+    job: PretrainJob, scores: PretrainingScores, examples: Examples, max_length: int
+) -> dict[str, Any]:
+    """The metrics on held-out examples, with the masks that every evaluation has."""
+    return evaluate_examples(
+        scores,
+        [examples],
+        job.compiled_mask(max_length),
+        max_length=max_length,
+        pad_id=job.tokenizer.pad_id,
+        next_sentence_weight=job.config.train.next_sentence_weight,
+    )
+
+
+def _finish(
+    run: RunFolder, job: PretrainJob, listener: RunListener, progress: TextIO | None
+) -> None:
+    """Evaluates the model that the run keeps, in float32, as it was written."""
+    length = job.config.data.max_length
+    model = load_pretrained(
+        resolve_preset(str(run.path)), next_sentence=job.next_sentence
+    )
+    scores = PretrainingScores(model)
+    scores.compile()
+    metrics = evaluate_job(job, scores, job.validation(length), length)
+    run.write_metrics({"validation": metrics})
+    plot_curves(
+        listener.history,
+        run.path / "curves.png",
+        best_step=listener.best_step,
+        mark="kept",
+    )
+
+
+@contextlib.contextmanager
+def _noting_early_ends(
+    run: RunFolder, pretrainee: Pretrainee, info: dict[str, Any]
+) -> Iterator[None]:
+    """Notes in the run how its training ended early, and keeps the model."""
+    try:
+        yield
+    except Interrupted as error:
+        pretrainee.save(run)
+        _note_status(run, "interrupted", info)
+        raise Interrupted(
+            f"{error}; the model as it was then is in {run.path}", error.signal_number
+        ) from None
+    except KeyboardInterrupt:
+        _note_status(run, "interrupted", info)
+        raise
+    except BaseException:
+        _note_status(run, "failed", info)
+        raise
+
+
+def _note_status(run: RunFolder, status: str, info: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # A full disk may have no room for it.
+        run.write_info({"status": status} | info)
