@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kbert.workflows.api import Run, finetune, load
+    from kbert.workflows.api import Run, finetune, load, pretrain
 
-__all__ = ["Run", "__version__", "finetune", "load"]
+__all__ = ["Run", "__version__", "finetune", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Run", "finetune", "load"):
+    if name in ("Run", "finetune", "load", "pretrain"):
         from kbert.workflows import api
 
         return getattr(api, name)

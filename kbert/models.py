@@ -79,9 +79,15 @@ class BertForPretraining(keras.Model):
             "head_layer_norm_epsilon": head_layer_norm_epsilon,
         }
         policy = self.dtype_policy
-        self.embeddings = BertEmbeddings(
+        token_embedding = keras.layers.Embedding(
             vocabulary_size,
             hidden_dim,
+            embeddings_initializer=bert_initializer(),
+            dtype=policy,
+            name="token_embedding",
+        )
+        self.embeddings = BertEmbeddings(
+            token_embedding,
             max_sequence_length=max_sequence_length,
             num_segments=num_segments,
             dropout=dropout,
@@ -118,7 +124,7 @@ class BertForPretraining(keras.Model):
             layer.build((None, None, hidden_dim))
         self.pooler.build((None, hidden_dim))
         self.masked_lm_head = MaskedLMHead(
-            self.embeddings.token_embedding,
+            token_embedding,
             approximate_gelu=head_approximate_gelu,
             layer_norm_epsilon=head_layer_norm_epsilon,
             dtype=policy,

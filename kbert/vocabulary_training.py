@@ -21,7 +21,7 @@ from kbert.tokenization import WordPieceTokenizer
 from kbert.vocabulary import SPECIAL_TOKENS, UNK
 
 _BATCH_BYTES = 2_000_000
-_CHUNK_WORDS = 10000
+_CHUNK_WORDS = 10_000
 _CONTINUATION = "##"
 _MAX_TOKEN_BYTES = 256  # more are refused by WordPieceTokenizer
 _MAX_COUNT = 2**30  # of a pair; the library counts pairs in 32 bits, with a sign

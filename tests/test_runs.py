@@ -6,7 +6,8 @@ import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, TrainSettings
 from kbert.errors import ConfigError, RunError
-from kbert.runs import FreshName, check_output, create_run, open_run
+from kbert.new_runs import FreshName, check_output, create_run
+from kbert.runs import open_run
 
 CONFIG = FinetuneConfig(train=TrainSettings(epochs=2, learning_rate=1e-3))
 OTHER = FinetuneConfig(

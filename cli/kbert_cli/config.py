@@ -34,7 +34,7 @@ def config() -> None:
 
 
 @config.command("show", cls=_ListsSettings)
-@training_options
+@training_options()
 def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -> None:
     """Print the settings of `kbert finetune` as TOML.
 

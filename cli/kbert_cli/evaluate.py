@@ -4,11 +4,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbert_cli.messages import show_messages
 from kbert_cli.options import precision_option, set_option
+
+if TYPE_CHECKING:
+    from kbert.runs import RunFolder
 
 
 @click.command()
@@ -35,30 +39,45 @@ def evaluate(
     precision: str,
     as_json: bool,
 ) -> None:
-    """Evaluate RUN on labelled texts.
+    """Evaluate RUN on labelled texts; a pretrained one on text.
 
     For example:
 
     \b
     kbert evaluate runs/sample
     kbert evaluate runs/mine --data tfds:imdb_reviews --split test --json
+    kbert evaluate runs/pretrained --data more_text.txt
     """
     from kbert.runs import open_run
 
     folder = open_run(run)
     show_messages()
+    metrics, text = _evaluate(folder, data, split, assignments, precision)
+    click.echo(json.dumps(metrics, ensure_ascii=False) if as_json else text)
+
+
+def _evaluate(
+    run: "RunFolder",
+    data: str | None,
+    split: str | None,
+    assignments: Sequence[str],
+    precision: str,
+) -> tuple[dict[str, Any], str]:
+    """The metrics, and the same as text for people."""
+    from kbert.tasks import is_pretrained
     from kbert.workflows.evaluate import evaluate as workflow
     from kbert.workflows.predictor import Predictor
-
-    predictor = Predictor(folder, precision=precision)
-    metrics = workflow(
-        predictor,
-        data=data,
-        split=split,
-        assignments=assignments,
-        progress=sys.stderr,
+    from kbert.workflows.pretraining_evaluation import (
+        evaluate_pretrained,
+        format_pretraining_metrics,
     )
-    if as_json:
-        click.echo(json.dumps(metrics, ensure_ascii=False))
-    else:
-        click.echo(predictor.task.format_metrics(metrics))
+
+    reading: dict[str, Any] = {"data": data, "split": split, "assignments": assignments}
+    if is_pretrained(run.read_task()):
+        metrics = evaluate_pretrained(
+            run, **reading, precision=precision, progress=sys.stderr
+        )
+        return metrics, format_pretraining_metrics(metrics)
+    predictor = Predictor(run, precision=precision)
+    metrics = workflow(predictor, **reading, progress=sys.stderr)
+    return metrics, predictor.task.format_metrics(metrics)

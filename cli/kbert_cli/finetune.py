@@ -15,7 +15,7 @@ _SAMPLE_TEXT = "A wonderful film, I loved every minute of it."
 
 
 @click.command()
-@training_options
+@training_options()
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

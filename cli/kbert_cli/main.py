@@ -17,6 +17,7 @@ from kbert_cli.export import export
 from kbert_cli.finetune import finetune
 from kbert_cli.predict import predict
 from kbert_cli.presets import presets
+from kbert_cli.pretrain import pretrain
 from kbert_cli.serve import serve
 from kbert_cli.vocab import vocab
 
@@ -43,6 +44,7 @@ def cli() -> None:
 
 for _command in (
     finetune,
+    pretrain,
     evaluate,
     predict,
     export,

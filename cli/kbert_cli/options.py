@@ -4,7 +4,7 @@ Every one of them is a setting with a short name; the other settings are given
 with `--set section.key=value` or in a file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -93,6 +93,47 @@ OPTIONS = {
 }
 
 
+PRETRAIN_OPTIONS = {
+    "--preset": _Option(
+        "model.preset",
+        click.STRING,
+        "PRESET",
+        "Go on from these weights, with their vocabulary: keras-hub preset name, "
+        "folder, run or hf://USER/REPO.  [default: a new model]",
+    ),
+    "--size": _Option(
+        "model.size",
+        click.STRING,
+        "NAME",
+        "Of a new model: tiny, mini, small, medium, base or large.  [default: mini]",
+    ),
+    "--vocabulary": _Option(
+        "model.vocabulary",
+        click.STRING,
+        "FILE",
+        "A token a line.  [default: one trained on the text]",
+    ),
+    "--max-steps": _Option(
+        "train.max_steps", _NUMBER, "N", "Optimizer steps.  [default: 10000]"
+    ),
+    "--batch-size": OPTIONS["--batch-size"],
+    "--learning-rate": OPTIONS["--learning-rate"],
+    "--max-length": _Option(
+        "data.max_length",
+        _NUMBER,
+        "TOKENS",
+        "Tokens an example, [CLS] and [SEP] included.  [default: 128]",
+    ),
+    "--precision": OPTIONS["--precision"],
+    "--seed": _Option(
+        "train.seed",
+        _NUMBER,
+        "N",
+        "Of masks, pairs, order, dropout and new weights.  [default: 42]",
+    ),
+}
+
+
 set_option = click.option(
     "--set",
     "assignments",
@@ -110,11 +151,16 @@ precision_option = click.option(
 )
 
 
-def training_options(command: Command) -> Command:
-    """Add `--config`, `--set` and the short options to a click command.
+def training_options(
+    options: Mapping[str, _Option] = OPTIONS,
+) -> Callable[[Command], Command]:
+    """Add `--config`, `--set` and short options to a click command.
 
     The command receives `config_file`, `assignments` and one argument an option,
     and hands them to `load_from_options`.
+
+    Args:
+        options: the short ones, by name; those of `kbert finetune` by default.
     """
     config_file = click.option(
         "--config",
@@ -125,29 +171,42 @@ def training_options(command: Command) -> Command:
     )
     decorators = [
         click.option(name, type=option.kind, metavar=option.metavar, help=option.help)
-        for name, option in OPTIONS.items()
+        for name, option in options.items()
     ]
-    for decorate in reversed([config_file, *decorators, set_option]):
-        command = decorate(command)
-    return command
+
+    def add(command: Command) -> Command:
+        for decorate in reversed([config_file, *decorators, set_option]):
+            command = decorate(command)
+        return command
+
+    return add
 
 
 def load_from_options(
     config_class: type[Config],
     config_file: Path | None,
     assignments: Sequence[str],
+    *,
+    known: Mapping[str, _Option] = OPTIONS,
+    settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Config:
-    """Settings from what `training_options` received; ConfigError lists mistakes."""
+    """Settings from what `training_options` received; ConfigError lists mistakes.
+
+    Args:
+        known: the short options, as given to `training_options`.
+        settings: `section.key` -> value of what the command takes in another way.
+    """
     from kbert.config import load_config
 
-    arguments = {name: name[2:].replace("-", "_") for name in OPTIONS}
+    values = {
+        option.setting: options[name.removeprefix("--").replace("-", "_")]
+        for name, option in known.items()
+    }
     return load_config(
         config_class,
         file=config_file,
         assignments=assignments,
-        options={
-            option.setting: options[arguments[name]] for name, option in OPTIONS.items()
-        },
-        option_names={option.setting: name for name, option in OPTIONS.items()},
+        options={**values, **(settings or {})},
+        option_names={option.setting: name for name, option in known.items()},
     )

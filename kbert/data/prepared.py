@@ -71,6 +71,15 @@ class Prepared:
         """The lengths it was prepared for, rising."""
         return sorted(map(int, self.settings["lengths"]))
 
+    @property
+    def num_examples(self) -> int:
+        """The examples to train on, of all lengths."""
+        return sum(
+            shard.num_examples
+            for max_length in self.lengths
+            for shard in self.training_shards(max_length)
+        )
+
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
         """The tokens in the order of their ids.

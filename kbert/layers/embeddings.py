@@ -11,6 +11,7 @@ from keras import ops
 
 from kbert.layers.dropout import ByteDropout
 from kbert.layers.initializers import bert_initializer
+from kbert.layers.tables import restore_token_embedding
 
 PositionEmbedding = Literal["learned", "sinusoidal"]
 
@@ -20,8 +21,7 @@ class BertEmbeddings(keras.layers.Layer):
     """The sum of three embeddings, normalized, with dropout (Devlin et al. 2019).
 
     Args:
-        vocabulary_size: tokens.
-        hidden_dim: D.
+        token_embedding: the table `[V, D]`, which a masked-LM head shares.
         max_sequence_length: L, the most tokens of a row.
         num_segments: kinds of segments; 2 in every BERT.
         dropout: rate in training.
@@ -34,8 +34,7 @@ class BertEmbeddings(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size: int,
-        hidden_dim: int,
+        token_embedding: keras.layers.Embedding,
         *,
         max_sequence_length: int = 512,
         num_segments: int = 2,
@@ -50,8 +49,8 @@ class BertEmbeddings(keras.layers.Layer):
                 '`position_embedding` must be "learned" or "sinusoidal". '
                 f"Received: {position_embedding!r}"
             )
-        self.vocabulary_size = vocabulary_size
-        self.hidden_dim = hidden_dim
+        self.token_embedding = token_embedding
+        self.hidden_dim = token_embedding.output_dim
         self.max_sequence_length = max_sequence_length
         self.num_segments = num_segments
         self.dropout = dropout
@@ -59,9 +58,17 @@ class BertEmbeddings(keras.layers.Layer):
         self.layer_norm_epsilon = layer_norm_epsilon
 
     def build(self, input_shape: Any = None) -> None:
-        """Makes the three tables and the norm."""
-        self.token_embedding = self._table(self.vocabulary_size, "token_embedding")
-        self.segment_embedding = self._table(self.num_segments, "segment_embedding")
+        """Makes the other two tables and the norm."""
+        if not self.token_embedding.built:
+            self.token_embedding.build()
+        self.segment_embedding = keras.layers.Embedding(
+            self.num_segments,
+            self.hidden_dim,
+            embeddings_initializer=bert_initializer(),
+            dtype=self.dtype_policy,
+            name="segment_embedding",
+        )
+        self.segment_embedding.build()
         is_learned = self.position_embedding == "learned"
         self.positions = self.add_weight(
             name="positions",
@@ -98,27 +105,19 @@ class BertEmbeddings(keras.layers.Layer):
         """`[B, T, D]`."""
         return (*token_ids_shape, self.hidden_dim)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "BertEmbeddings":
+        return cls(**restore_token_embedding(config))
+
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "vocabulary_size": self.vocabulary_size,
-            "hidden_dim": self.hidden_dim,
+            "token_embedding": self.token_embedding,
             "max_sequence_length": self.max_sequence_length,
             "num_segments": self.num_segments,
             "dropout": self.dropout,
             "position_embedding": self.position_embedding,
             "layer_norm_epsilon": self.layer_norm_epsilon,
         }
-
-    def _table(self, rows: int, name: str) -> keras.layers.Embedding:
-        table = keras.layers.Embedding(
-            rows,
-            self.hidden_dim,
-            embeddings_initializer=bert_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        table.build()
-        return table
 
 
 def sinusoidal_positions(num_positions: int, hidden_dim: int) -> np.ndarray:

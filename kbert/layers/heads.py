@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kbert.layers.initializers import bert_initializer
+from kbert.layers.tables import restore_token_embedding
 
 
 @keras.saving.register_keras_serializable(package="kbert")
@@ -20,7 +21,7 @@ class MaskedLMHead(keras.layers.Layer):
     computed: the product with the vocabulary is most of a small BERT's work.
 
     Args:
-        token_embedding: the encoder's table of `[V, D]`, built.
+        token_embedding: the encoder's table of `[V, D]`.
         approximate_gelu: GELU's tanh form; by default the exact one, as in keras-hub's
             MaskedLMHead.
         layer_norm_epsilon: what is added to the variance; as in keras-hub's.
@@ -89,12 +90,11 @@ class MaskedLMHead(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedLMHead":
-        table = keras.layers.deserialize(config["token_embedding"])
-        return cls(**(config | {"token_embedding": table}))
+        return cls(**restore_token_embedding(config))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "token_embedding": keras.layers.serialize(self.token_embedding),
+            "token_embedding": self.token_embedding,
             "approximate_gelu": self.approximate_gelu,
             "layer_norm_epsilon": self.layer_norm_epsilon,
         }

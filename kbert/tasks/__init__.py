@@ -19,7 +19,7 @@ def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
             was pretrained only, which has no labels.
     """
     name = values.get("task")
-    if name == MaskedLM.name:
+    if is_pretrained(values):
         raise RunError(
             f"{source} is of a pretrained run, which fills masks and knows no labels. "
             "Fine-tune it first: kbert finetune --preset RUN --data DATA"
@@ -32,4 +32,16 @@ def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
     return TASKS[name].from_dict(values)
 
 
-__all__ = ["TASKS", "MaskedLM", "Task", "TextClassification", "task_from_dict"]
+def is_pretrained(values: Mapping[str, Any]) -> bool:
+    """Whether a run's `task.json` is of one that was pretrained only."""
+    return values.get("task") == MaskedLM.name
+
+
+__all__ = [
+    "TASKS",
+    "MaskedLM",
+    "Task",
+    "TextClassification",
+    "is_pretrained",
+    "task_from_dict",
+]

@@ -1,22 +1,26 @@
 """The Python API: the same functions that the commands call."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
-from kbert.config import ExportConfig, FinetuneConfig, load_config
+from kbert.config import ExportConfig, FinetuneConfig, Settings, load_config
+from kbert.pretrain_settings import PretrainConfig
 from kbert.runs import RunFolder, open_run
-from kbert.tasks import task_from_dict
+from kbert.tasks import is_pretrained, task_from_dict
 from kbert.workflows import evaluate as evaluation
 from kbert.workflows import export as exporting
 from kbert.workflows import finetune as finetuning
+from kbert.workflows import pretrain as pretraining
 from kbert.workflows.applying import Text, check_precision
 from kbert.workflows.mask_filler import MaskFiller
 from kbert.workflows.predictor import Predictor, open_predictor
+from kbert.workflows.pretraining_evaluation import evaluate_pretrained
 
 PathLike = str | os.PathLike[str]
+Config = TypeVar("Config", bound=Settings)
 
 
 class Run:
@@ -48,8 +52,10 @@ class Run:
         return f"kbert.Run({str(self.path)!r})"
 
     @property
-    def config(self) -> FinetuneConfig:
-        """Every setting, resolved."""
+    def config(self) -> Settings:
+        """Every setting, resolved: a `FinetuneConfig` or a `PretrainConfig`."""
+        if is_pretrained(self._folder.read_task()):
+            return load_config(PretrainConfig, file=self._folder.config_file)
         return self._folder.read_config()
 
     @property
@@ -60,7 +66,7 @@ class Run:
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes in order; RunError for a run that was pretrained only."""
-        self._check_has_labels()
+        task_from_dict(self._folder.read_task(), str(self._folder.task_file))
         return tuple(self._folder.read_task()["labels"])
 
     @cached_property
@@ -94,22 +100,27 @@ class Run:
     ) -> dict[str, Any]:
         """The metrics on labelled texts, as `kbert evaluate` prints them.
 
+        A pretrained run is measured on texts without labels: see
+        `kbert.workflows.pretraining_evaluation`.
+
         Args:
             data: what to read, as `--data`; None for the run's own test data, or
                 else its validation part.
             split: a split of `data`.
             settings: `{"data.text": "review"}`, over the run's own settings.
-
-        Raises:
-            kbert.errors.RunError: the run was pretrained only, and has no labels.
         """
-        self._check_has_labels()
-        assert isinstance(self.predictor, Predictor), "it has labels"
+        plain = {key: _plain(value) for key, value in (settings or {}).items()}
+        if is_pretrained(self._folder.read_task()):
+            return evaluate_pretrained(
+                self._folder,
+                data=_plain(data),
+                split=split,
+                settings=plain,
+                precision=self.precision,
+            )
+        assert isinstance(self.predictor, Predictor), "it was fine-tuned"
         return evaluation.evaluate(
-            self.predictor,
-            data=_plain(data),
-            split=split,
-            settings={key: _plain(value) for key, value in (settings or {}).items()},
+            self.predictor, data=_plain(data), split=split, settings=plain
         )
 
     def export(
@@ -139,9 +150,6 @@ class Run:
             self._folder, Path(output), version=version, settings=config.export
         )
         return written.path
-
-    def _check_has_labels(self) -> None:
-        task_from_dict(self._folder.read_task(), str(self._folder.task_file))
 
 
 def finetune(
@@ -191,15 +199,66 @@ def finetune(
     }
     given = {key: value for key, value in short.items() if value is not None}
     options = {**(settings or {}), **given}
-    loaded = load_config(
-        FinetuneConfig,
-        file=None if config is None else Path(config),
-        options={key: _plain(value) for key, value in options.items()},
-    )
-    folder = finetuning.finetune(
-        loaded, output=None if output is None else Path(output), progress=progress
-    )
-    return Run(folder)
+    loaded = _load(FinetuneConfig, config, options)
+    return Run(finetuning.finetune(loaded, output=_path(output), progress=progress))
+
+
+def pretrain(
+    sources: PathLike | Sequence[PathLike] | None = None,
+    *,
+    preset: PathLike | None = None,
+    output: PathLike | None = None,
+    config: PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: TextIO | None = None,
+    size: str | None = None,
+    vocabulary: PathLike | None = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    max_length: int | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+) -> Run:
+    """Trains or adapts a BERT on text without labels, as `kbert pretrain` does.
+
+    Args:
+        sources: files, globs, folders, `tfds:NAME` or a prepared folder, one or
+            several; `sample` by default.
+        preset: weights to go on from; a new model by default.
+        output: the run folder; a free one under `runs/` by default.
+        config: a TOML file.
+        settings: any other setting, `{"data.document": "line"}`.
+        progress: where to show the progress line; nowhere by default.
+        size: of a new model: tiny, mini, small, medium, base or large.
+        vocabulary: a file with a token a line; one trained on the text by default.
+        max_steps: optimizer steps.
+        batch_size: examples a batch.
+        learning_rate: the peak rate.
+        max_length: tokens of an example.
+        precision: a Keras dtype policy, or `auto`.
+        seed: of everything random.
+
+    Raises:
+        kbert.errors.UserError: a mistake in any of it.
+    """
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    short = {
+        "data.sources": None if sources is None else [os.fspath(s) for s in sources],
+        "model.preset": preset,
+        "model.size": size,
+        "model.vocabulary": vocabulary,
+        "train.max_steps": max_steps,
+        "train.batch_size": batch_size,
+        "train.learning_rate": learning_rate,
+        "data.max_length": max_length,
+        "train.precision": precision,
+        "train.seed": seed,
+    }
+    given = {key: value for key, value in short.items() if value is not None}
+    loaded = _load(PretrainConfig, config, {**(settings or {}), **given})
+    return Run(pretraining.pretrain(loaded, output=_path(output), progress=progress))
 
 
 def load(
@@ -217,6 +276,20 @@ def load(
         kbert.errors.ConfigError: there is no such precision.
     """
     return Run(open_run(path), precision=check_precision(precision), top_k=top_k)
+
+
+def _load(
+    config_class: type[Config], file: PathLike | None, options: Mapping[str, Any]
+) -> Config:
+    return load_config(
+        config_class,
+        file=_path(file),
+        options={key: _plain(value) for key, value in options.items()},
+    )
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from kbert.exporting.versions import building, check_target, model_name, publish
 from kbert.files import write_json, write_text
 from kbert.runs import RunFolder, open_run
 from kbert.settings import ExportSettings
-from kbert.tasks import MaskedLM
+from kbert.tasks import is_pretrained
 from kbert.tasks.served import LENGTH_MULTIPLE, ServedModel, Signature
 from kbert.workflows.machine import versions
 from kbert.workflows.predictor import Predictor
@@ -116,7 +116,7 @@ def export(
 
 
 def _check_is_finetuned(run: RunFolder) -> None:
-    if run.read_task().get("task") == MaskedLM.name:
+    if is_pretrained(run.read_task()):
         raise ExportError(
             f"An export answers with labels, and the run {run.path} was pretrained "
             "only. Fine-tune it, and export what comes of it: "

@@ -12,8 +12,8 @@ import numpy as np
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted
-from kbert.plots import plot_curves
 from kbert.new_runs import create_run
+from kbert.plots import plot_curves
 from kbert.runs import RunFolder
 from kbert.training.loop import diverged, train
 from kbert.training.prediction import predict_outputs

@@ -12,9 +12,9 @@ import keras
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching, padding_share
 from kbert.data.encoded import Encoder
+from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
-from kbert.new_runs import FreshName, check_output
 from kbert.tasks import Task, TextClassification
 from kbert.training.labelled_data import LabelledData
 from kbert.training.loop import Plan

@@ -22,7 +22,7 @@ from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder, open_run
-from kbert.tasks import MaskedLM, Task, task_from_dict
+from kbert.tasks import Task, is_pretrained, task_from_dict
 from kbert.tokenization import Truncation, WordPieceTokenizer
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.applying import (
@@ -67,8 +67,7 @@ def open_predictor(
         PresetError: its model cannot be loaded.
     """
     folder = run if isinstance(run, RunFolder) else open_run(run)
-    task = folder.read_task().get("task")
-    if task == MaskedLM.name:
+    if is_pretrained(folder.read_task()):
         return MaskFiller(
             folder,
             precision=precision,
@@ -78,7 +77,7 @@ def open_predictor(
         raise ConfigError(
             "top_k (--top-k) says how many tokens to propose for a mask, and has an "
             f"effect on pretrained runs only. Received: {top_k}, for {folder.path}, "
-            f"whose task is {task}. Leave it out."
+            "which was fine-tuned. Leave it out."
         )
     return Predictor(folder, precision=precision)
 

@@ -11,16 +11,17 @@ from typing import Any, TextIO
 from kbert.data.pretraining_examples import Examples
 from kbert.errors import Interrupted
 from kbert.files import write_text
+from kbert.new_runs import create_run
 from kbert.plots import plot_curves
 from kbert.presets import resolve_preset
 from kbert.pretrain_settings import PretrainConfig
-from kbert.new_runs import create_run
 from kbert.runs import RunFolder
 from kbert.training.loop import Plan, train
 from kbert.training.masked_scores import PretrainingScores, evaluate_examples
 from kbert.workflows.machine import machine, peak_memory, versions
-from kbert.workflows.pretraining_job import PretrainJob, prepare
+from kbert.workflows.pretraining_job import PretrainJob
 from kbert.workflows.pretraining_model import Pretrainee, load_pretrained
+from kbert.workflows.pretraining_preparing import prepare
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
 

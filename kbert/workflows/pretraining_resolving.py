@@ -6,6 +6,7 @@ A run keeps the settings as resolved here, so that its `config.toml` says what w
 from collections.abc import Iterator
 from typing import Any
 
+from kbert.data.prepared import Prepared
 from kbert.errors import ConfigError
 from kbert.preset_files import Architecture
 from kbert.presets import Preset
@@ -57,7 +58,8 @@ def check_settings(config: PretrainConfig) -> None:
     if train.short_share is not None and data.short_length is None:
         raise ConfigError(
             "train.short_share is the share of the phase of data.short_length, "
-            "which is not set: set it, for example to 128, or leave train.short_share out."
+            "which is not set: set it too, or leave "
+            "train.short_share out."
         )
 
 
@@ -123,31 +125,82 @@ def check_preset(config: PretrainConfig, preset: Preset) -> None:
 
 
 def check_same_vocabulary(
-    tokens: tuple[str, ...], given: tuple[str, ...], preset: Preset, source: str
+    tokens: tuple[str, ...], given: tuple[str, ...], owner: str
 ) -> None:
-    """Checks that a vocabulary is the preset's.
+    """Checks that a vocabulary is the one that something was made with.
+
+    Args:
+        tokens: what it was made with.
+        given: what it is to be used with.
+        owner: what was made, for the message.
 
     Raises:
-        ConfigError: it differs; says where first.
+        ConfigError: they differ; says where first.
     """
     if tokens == given:
         return
     pairs = enumerate(zip(tokens, given, strict=False), start=1)
-    place = next((f"line {n}: {b!r}, not {a!r}" for n, (a, b) in pairs if a != b), "")
+    place = next((f"{b!r} on line {n}, not {a!r}" for n, (a, b) in pairs if a != b), "")
     sizes = f"{len(given):,} tokens, not {len(tokens):,}"
     raise ConfigError(
-        f"The vocabulary of {source} must be that of the preset {preset.name}, whose "
-        f"weights belong to its tokens. Received: {place or sizes}. Leave it out, or "
-        "train a new model without --preset."
+        f"The vocabulary must be that of {owner}, whose numbers belong to its tokens. "
+        f"Received: {place or sizes}. Leave model.vocabulary out, or train a new model "
+        "on the text itself."
+    )
+
+
+def adopt_prepared(config: PretrainConfig, prepared: Prepared) -> PretrainConfig:
+    """The same settings with those of a prepared folder, where they are not given.
+
+    Raises:
+        ConfigError: a setting contradicts how the folder was prepared.
+    """
+    lengths = prepared.lengths
+    pairs = [s["next_sentence"] for s in prepared.settings["lengths"].values()]
+    data, train, model = config.data, config.train, config.model
+    longest = data.max_length if "max_length" in data.model_fields_set else lengths[-1]
+    shorter = [length for length in lengths if length < longest]
+    shortest = shorter[0] if shorter else None
+    if "short_length" in data.model_fields_set:
+        shortest = data.short_length
+    weight = train.next_sentence_weight
+    if not pairs[0] and "next_sentence_weight" not in train.model_fields_set:
+        weight = 0.0
+    made = {
+        "data.max_length": (longest, longest in lengths, lengths),
+        "data.short_length": (shortest, shortest in (None, *lengths), lengths),
+        "train.next_sentence_weight": (
+            weight,
+            (weight > 0) == pairs[0],
+            "above 0" if pairs[0] else 0,
+        ),
+    }
+    for name in ("lowercase", "strip_accents"):
+        was, asked = prepared.settings[name], getattr(model, name)
+        made[f"model.{name}"] = (asked, asked in (None, was), was)
+    for name, (value, fits, was) in made.items():
+        if not fits:
+            raise ConfigError(
+                f"{prepared.folder} was prepared with {name} {was}. Received: {value}. "
+                "Leave the setting out, or prepare the text again."
+            )
+    numbers = {"max_length": longest, "short_length": shortest}
+    tokenizing = {n: prepared.settings[n] for n in ("lowercase", "strip_accents")}
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update=numbers),
+            "train": train.model_copy(update={"next_sentence_weight": weight}),
+            "model": model.model_copy(update=tokenizing),
+        }
     )
 
 
 def _check_nothing_new(model: PretrainModelSettings) -> None:
-    new = [name for name in _OF_A_NEW_MODEL if name in model.model_fields_set]
+    new = [f"model.{n}" for n in _OF_A_NEW_MODEL if n in model.model_fields_set]
     if new:
         raise ConfigError(
-            f"model.{new[0]} is for a new model; the preset {model.preset} has its "
-            f"own. Leave --preset out, or {' and '.join(f'model.{name}' for name in new)}."
+            f"{new[0]} is for a new model; the preset {model.preset} has its "
+            f"own. Leave --preset out, or {' and '.join(new)}."
         )
 
 

@@ -1,32 +1,17 @@
-"""The text of a pretraining: the corpus, its vocabulary, what is held out of it."""
+"""The text of a pretraining: opened, its vocabulary learned, a part held out."""
 
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TextIO
-
-import numpy as np
+from typing import TextIO
 
 from kbert.data.corpus import Corpus, CorpusOptions, open_corpus
-from kbert.data.pretraining import (
-    ExampleSource,
-    Purpose,
-    TextExamples,
-    random_generator,
-)
-from kbert.data.pretraining_examples import ExampleRecipe, Examples, build_examples
-from kbert.data.windows import Window, WindowTokenizer
-from kbert.errors import DataError
 from kbert.pretrain_settings import CorpusSettings, PretrainDataSettings
 from kbert.progress import ProgressLine
-from kbert.tokenization import WordPieceTokenizer
 from kbert.vocabulary_training import train_vocabulary
 from kbert.workflows.held_out import HeldOut, hold_out
 
 logger = logging.getLogger(__name__)
-
-MAX_VALIDATION_EXAMPLES = 1024
 
 
 def corpus_options(data: CorpusSettings, split: str | None = None) -> CorpusOptions:
@@ -104,93 +89,6 @@ def learn_vocabulary(
     )
     logger.info("vocabulary: %s tokens, trained on the text", f"{len(vocabulary):,}")
     return vocabulary
-
-
-@dataclass(frozen=True)
-class TextMaterial:
-    """Examples made of text while they are used.
-
-    Attributes:
-        corpus: what is trained on.
-        held_out: documents of it that are not.
-        validation: text to measure on in their place.
-    """
-
-    corpus: Corpus
-    tokenizer: WordPieceTokenizer
-    data: PretrainDataSettings
-    next_sentence: bool
-    seed: int
-    held_out: HeldOut
-    validation: Corpus | None
-
-    def recipe(self, max_length: int) -> ExampleRecipe:
-        """How documents become examples of a length."""
-        return ExampleRecipe(
-            max_length=max_length,
-            next_sentence=self.next_sentence,
-            short_rate=self.data.short_sequence_rate,
-            cls_id=self.tokenizer.cls_id,
-            sep_id=self.tokenizer.sep_id,
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """What was read: the files, and how many documents are held out."""
-        return {
-            "name": self.corpus.name,
-            "files": [
-                {"name": f.name, "num_bytes": f.num_bytes, "fingerprint": f.fingerprint}
-                for f in self.corpus.files
-            ],
-            "held_out_documents": len(self.held_out.texts),
-            "broken_places": self.corpus.report.num_broken,
-        }
-
-    def source(self, max_length: int) -> ExampleSource:
-        """The examples to train on."""
-        return TextExamples(
-            self.corpus,
-            self.tokenizer,
-            self.recipe(max_length),
-            seed=self.seed,
-            keep=self.held_out.keep,
-        )
-
-    def validation_examples(self, max_length: int) -> Examples:
-        """The examples to measure on: a thousand at most.
-
-        Raises:
-            DataError: the held-out text gives none.
-        """
-        recipe = self.recipe(max_length)
-        if self.validation is not None:
-            return validation_of(self.validation, self.tokenizer, recipe, self.seed)
-        window = Window(0, self.held_out.texts)
-        rng = random_generator(Purpose.BUILDING, self.seed)
-        examples = build_examples(WindowTokenizer(self.tokenizer)(window), recipe, rng)
-        if not len(examples):
-            raise DataError(
-                f"{self.corpus.name}: the held-out documents give no example; they are "
-                "too short. Give held-out text of its own (--set data.validation=FILE)."
-            )
-        return examples.select(rng.permutation(len(examples))[:MAX_VALIDATION_EXAMPLES])
-
-
-def validation_of(
-    corpus: Corpus, tokenizer: WordPieceTokenizer, recipe: ExampleRecipe, seed: int
-) -> Examples:
-    """The first examples, a thousand at most, of a corpus that is all held out."""
-    source = TextExamples(
-        corpus, tokenizer, recipe, seed=seed, keep=lambda *document: True
-    )
-    blocks, num_examples = [], 0
-    for block in source.blocks(0):
-        blocks.append(block)
-        num_examples += len(block)
-        if num_examples >= MAX_VALIDATION_EXAMPLES:
-            break
-    examples = Examples.concatenate(blocks)
-    return examples.select(np.arange(min(len(examples), MAX_VALIDATION_EXAMPLES)))
 
 
 def draw_held_out(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kbert.config import FinetuneConfig, TrainSettings
+from kbert.new_runs import create_run
 from kbert.presets import resolve_preset
-from kbert.runs import create_run
 from kbert.tasks import TextClassification
 from kbert.workflows.building import Trainee, build_trainee
 

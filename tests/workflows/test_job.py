@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
-from kbert.runs import FreshName
+from kbert.new_runs import FreshName
 from kbert.workflows.datasets import with_absolute_paths
 from kbert.workflows.job import prepare
 
