@@ -63,6 +63,17 @@ def _embedding_layers(
     ]
 
 
+_SIZES = (
+    "vocabulary_size",
+    "num_layers",
+    "num_heads",
+    "hidden_dim",
+    "intermediate_dim",
+    "max_sequence_length",
+    "num_segments",
+)
+
+
 class _Pair(NamedTuple):
     """One weight of kbert's, and the one or several of keras-hub that it holds.
 
@@ -83,6 +94,7 @@ def copy_to_keras_hub(
     Raises:
         ValueError: the models differ in a size.
     """
+    _require_equal_sizes(model, masked_lm.backbone)
     for pair in _pairs(model, masked_lm.backbone, masked_lm.masked_lm_head):
         value = keras.ops.convert_to_numpy(pair.ours)
         parts = np.split(value, len(pair.theirs), axis=-1)
@@ -103,11 +115,29 @@ def copy_from_keras_hub(
     Raises:
         ValueError: the models differ in a size.
     """
+    _require_equal_sizes(model, backbone)
     for pair in _pairs(model, backbone, masked_lm_head):
         rows = pair.ours.shape[:-1]
         values = [keras.ops.convert_to_numpy(theirs) for theirs in pair.theirs]
         parts = [value.reshape((*rows, -1)) for value in values]
         pair.ours.assign(np.concatenate(parts, axis=-1))
+
+
+def _require_equal_sizes(
+    model: BertForPretraining, backbone: keras_hub.models.BertBackbone
+) -> None:
+    """Weights of another number of heads would fit and compute something else."""
+    ours = model.get_config()
+    different = [
+        f"{name} {ours[name]} and {getattr(backbone, name)}"
+        for name in _SIZES
+        if ours[name] != getattr(backbone, name)
+    ]
+    if different:
+        raise ValueError(
+            "Weights go from one model to another of the same sizes. Received: "
+            f"{', '.join(different)} (kbert's and keras-hub's)."
+        )
 
 
 def _pairs(

@@ -14,6 +14,7 @@ from kbert.config import (
     load_config,
 )
 from kbert.errors import ConfigError
+from kbert.pretrain_settings import PretrainConfig
 from kbert.settings import DataSettings, ModelSettings, TrainSettings
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.toml"))
@@ -290,9 +291,11 @@ def test_every_setting_is_described() -> None:
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_the_configs_load_and_say_how_to_run_them(file: Path) -> None:
-    load_config(FinetuneConfig, file=file)
+    is_pretraining = file.stem.startswith("pretrain")
+    load_config(PretrainConfig if is_pretraining else FinetuneConfig, file=file)
+    command = "pretrain" if is_pretraining else "finetune"
     text = file.read_text(encoding="utf-8")
-    assert f"# kbert finetune --config configs/{file.name} " in text
+    assert f"# kbert {command} --config configs/{file.name} " in text
 
 
 def test_there_are_configs() -> None:

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from kbert.config import load_config
+from kbert.pretrain_settings import PretrainConfig, VocabConfig
 from kbert.settings import ExportConfig, FinetuneConfig, describe_settings
 from kbert_cli.main import cli
 from kbert_cli.serve import as_flag
@@ -20,6 +21,11 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+CONFIG_CLASSES = {
+    "export": ExportConfig,
+    "pretrain": PretrainConfig,
+    "vocab": VocabConfig,
+}
 RECIPES = sorted((ROOT / "configs").rglob("*.toml"))
 
 
@@ -118,8 +124,7 @@ def test_documented_command_line_parses(arguments: list[str]):
         if isinstance(parameter.type, click.Choice) and isinstance(value, str):
             parameter.type.convert(value, parameter, context)
         if "--set" in parameter.opts and value:
-            is_export = context.command is cli.commands["export"]
-            config_class = ExportConfig if is_export else FinetuneConfig
+            config_class = CONFIG_CLASSES.get(str(context.info_name), FinetuneConfig)
             load_config(config_class, file=None, assignments=value, options={})
 
 
@@ -166,7 +171,7 @@ def test_readme_names_only_settings_that_exist():
     named = set(re.findall(r"`((?:model|data|train|export)\.[a-z]\w+)`", README))
     known = {
         setting.key
-        for config_class in (FinetuneConfig, ExportConfig)
+        for config_class in (FinetuneConfig, *CONFIG_CLASSES.values())
         for setting in describe_settings(config_class)
     }
     assert named

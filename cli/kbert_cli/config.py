@@ -9,23 +9,31 @@ import click
 from kbert_cli.options import load_from_options, training_options
 
 if TYPE_CHECKING:
-    from kbert.settings import FinetuneConfig
+    from kbert.settings import Settings
 
 
 class _ListsSettings(click.Command):
-    """A command whose help ends with a list of all settings."""
+    """A command whose help ends with lists of all settings."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from kbert.settings import FinetuneConfig, describe_settings
+        from kbert.settings import describe_settings
 
-        rows = []
-        for setting in describe_settings(FinetuneConfig):
-            default = "not set" if setting.default is None else str(setting.default)
-            rows.append(
-                (setting.key, f"{setting.description}: {setting.type} [{default}]")
-            )
-        with formatter.section("Settings [default]"):
-            formatter.write_dl(rows)
+        for name, config_class in _config_classes().items():
+            rows = []
+            for setting in describe_settings(config_class):
+                default = "not set" if setting.default is None else str(setting.default)
+                rows.append(
+                    (setting.key, f"{setting.description}: {setting.type} [{default}]")
+                )
+            with formatter.section(f"Settings of kbert {name} [default]"):
+                formatter.write_dl(rows)
+
+
+def _config_classes() -> dict[str, type["Settings"]]:
+    from kbert.pretrain_settings import PretrainConfig
+    from kbert.settings import FinetuneConfig
+
+    return {"finetune": FinetuneConfig, "pretrain": PretrainConfig}
 
 
 @click.group("config")
@@ -34,9 +42,22 @@ def config() -> None:
 
 
 @config.command("show", cls=_ListsSettings)
+@click.option(
+    "--for",
+    "command",
+    type=click.Choice(["finetune", "pretrain"]),
+    default="finetune",
+    show_default=True,
+    help="Whose settings.",
+)
 @training_options()
-def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -> None:
-    """Print the settings of `kbert finetune` as TOML.
+def show(
+    command: str,
+    config_file: Path | None,
+    assignments: Sequence[str],
+    **options: Any,
+) -> None:
+    """Print the settings of a training command as TOML.
 
     As they come out of options, --set, file and defaults. What only the preset and
     the machine decide stays open here (`auto`, `not set`), and is listed at the end;
@@ -45,11 +66,12 @@ def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -
 
     \b
     kbert config show --config my.toml --set train.epochs=1
+    kbert config show --for pretrain
     """
     from kbert.config import config_to_toml
-    from kbert.settings import FinetuneConfig
 
-    settings = load_from_options(FinetuneConfig, config_file, assignments, **options)
+    config_class = _config_classes()[command]
+    settings = load_from_options(config_class, config_file, assignments, **options)
     click.echo(config_to_toml(settings, comments=True), nl=False)
     if still_open := list(_still_open(settings)):
         click.echo(
@@ -58,10 +80,11 @@ def show(config_file: Path | None, assignments: Sequence[str], **options: Any) -
         )
 
 
-def _still_open(config: "FinetuneConfig") -> Iterator[str]:
+def _still_open(config: "Settings") -> Iterator[str]:
     """The settings that a training decides by preset and machine."""
-    if config.data.max_length is None:
+    sections = dict(config)
+    if sections["data"].max_length is None:
         yield "data.max_length"
-    for name, value in config.train:
+    for name, value in sections["train"]:
         if value == "auto":
             yield f"train.{name}"

@@ -20,8 +20,9 @@ from kbert.training.loop import Plan, train
 from kbert.training.masked_scores import PretrainingScores, evaluate_examples
 from kbert.workflows.machine import machine, peak_memory, versions
 from kbert.workflows.pretraining_job import PretrainJob
+from kbert.workflows.pretraining_material import TextMaterial
 from kbert.workflows.pretraining_model import Pretrainee, load_pretrained
-from kbert.workflows.pretraining_preparing import prepare
+from kbert.workflows.pretraining_preparing import prepare, warn_of_broken_text
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
 
@@ -57,7 +58,7 @@ def pretrain(
         "started": started,
         "versions": versions(),
         "machine": machine() | {"precision": str(job.choice)},
-        "data": job.describe_data(),
+        "data": job.material.describe(),
     }
     write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
     run.write_task(job.describe_task())
@@ -76,6 +77,10 @@ def pretrain(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }
+    # By now all the text has been read.
+    info["data"] = job.material.describe()
+    if isinstance(job.material, TextMaterial):
+        warn_of_broken_text(job.material.corpus)
     run.write_info({"status": "finished"} | info)
     return run
 

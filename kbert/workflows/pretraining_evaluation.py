@@ -19,7 +19,7 @@ from kbert.training.masked_data import compile_mask
 from kbert.training.masked_scores import METRICS, PretrainingScores, evaluate_examples
 from kbert.workflows.masking import build_mask
 from kbert.workflows.pretraining_model import load_pretrained
-from kbert.workflows.pretraining_preparing import own_material
+from kbert.workflows.pretraining_reading import own_material
 from kbert.workflows.pretraining_text import corpus_options
 
 logger = logging.getLogger(__name__)

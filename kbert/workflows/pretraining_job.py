@@ -109,10 +109,6 @@ class PretrainJob:
             text_column=self.config.data.text,
         ).to_dict()
 
-    def describe_data(self) -> dict[str, Any]:
-        """What was read, for `kbert.json`."""
-        return self.material.describe()
-
     def build(self) -> Pretrainee:
         """The model, compiled to train.
 

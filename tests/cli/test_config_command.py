@@ -106,8 +106,8 @@ def test_the_command_line_starts_without_pydantic_and_keras() -> None:
 def test_what_is_decided_later_is_listed() -> None:
     lines = show().stdout.splitlines()
     assert lines[-1] == (
-        "# data.max_length, train.epochs, train.learning_rate, train.precision, "
-        "train.jit_compile, train.best_metric"
+        "# data.max_length, train.learning_rate, train.precision, train.jit_compile, "
+        "train.epochs, train.best_metric"
     )
     given = ("--max-length", "8", "--epochs", "1", "--learning-rate", "1e-3")
     given += ("--precision", "float32", "--set", "train.best_metric=loss")

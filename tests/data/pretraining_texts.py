@@ -17,14 +17,18 @@ WORDS = [f"word{number}" for number in range(200)]
 FIRST_TOKEN = 1000
 
 
-def tiny_tokenizer() -> WordPieceTokenizer:
+def tiny_tokenizer(
+    *, extra: Sequence[str] = (), lowercase: bool = True
+) -> WordPieceTokenizer:
     """Each word a token; the full stop too."""
     return WordPieceTokenizer(
-        [*SPECIAL_TOKENS, ".", *WORDS], lowercase=True, strip_accents=True
+        [*SPECIAL_TOKENS, ".", *WORDS, *extra], lowercase=lowercase, strip_accents=True
     )
 
 
-def recipe(max_length: int, *, next_sentence: bool = True, short_rate: float = 0.0):
+def recipe(
+    max_length: int, *, next_sentence: bool = True, short_rate: float = 0.0
+) -> ExampleRecipe:
     """A recipe with the ids of the special tokens above."""
     return ExampleRecipe(
         max_length=max_length,
@@ -35,7 +39,9 @@ def recipe(max_length: int, *, next_sentence: bool = True, short_rate: float = 0
     )
 
 
-def numbered_documents(sentence_lengths: Sequence[Sequence[int]]):
+def numbered_documents(
+    sentence_lengths: Sequence[Sequence[int]],
+) -> tuple[list[list[list[int]]], TokenizedDocuments]:
     """Documents in which every token is another one, so that it tells its place.
 
     Returns:

@@ -118,7 +118,7 @@ def test_one_document_alone_is_one_window():
 
 def test_document_of_eight_windows_is_refused_where_two_are_needed():
     documents = [["a"], ["bbbbb"], ["0123456789"] * 9]
-    with pytest.raises(DataError, match=r"a\.txt, line 37, is in a document of more"):
+    with pytest.raises(DataError, match=r"a\.txt, line 38, is in a document of more"):
         windows_of(documents, 10, need_two=True)
     assert len(windows_of(documents, 10)) == 9
 

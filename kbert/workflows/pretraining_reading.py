@@ -1,0 +1,217 @@
+"""What a pretraining reads: text or a prepared folder, with vocabulary and preset."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TextIO
+
+from kbert.data.corpus import Corpus
+from kbert.data.prepared import MANIFEST, Prepared, open_prepared
+from kbert.errors import ConfigError
+from kbert.presets import Preset, resolve_preset
+from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
+from kbert.tokenization import WordPieceTokenizer
+from kbert.vocabulary import read_vocabulary
+from kbert.workflows.pretraining_material import (
+    Material,
+    PreparedMaterial,
+    TextMaterial,
+)
+from kbert.workflows.pretraining_model import Vocabulary
+from kbert.workflows.pretraining_resolving import (
+    DEFAULT_VOCABULARY_SIZE,
+    adopt_prepared,
+    check_preset,
+    check_same_vocabulary,
+    check_settings,
+    idle_settings,
+)
+from kbert.workflows.pretraining_text import (
+    draw_held_out,
+    learn_vocabulary,
+    open_text,
+    open_validation,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The text that is trained on, opened.
+
+    Attributes:
+        name: short, for the name of a run.
+        prepared: the folder, where it is a prepared one.
+        corpus: the text, where it is not.
+        validation: held-out text of its own.
+    """
+
+    name: str
+    prepared: Prepared | None = None
+    corpus: Corpus | None = None
+    validation: Corpus | None = None
+
+
+def open_reading(
+    config: PretrainConfig,
+) -> tuple[PretrainConfig, Reading, Preset | None]:
+    """The text and the preset, checked against the settings.
+
+    Returns:
+        The settings, with those of a prepared folder; the text; the preset.
+
+    Raises:
+        UserError: a setting does not fit, or text or preset cannot be read.
+    """
+    prepared = _find_prepared(config)
+    if prepared is not None:
+        config = adopt_prepared(config, prepared)
+    check_settings(config)
+    for sentence in idle_settings(config):
+        logger.warning("%s", sentence)
+    preset = _resolve_preset(config)
+    if prepared is not None:
+        return config, Reading(prepared.folder.name, prepared), preset
+    corpus = open_text(config.data)
+    validation = open_validation(config.data)
+    return config, Reading(corpus.name, None, corpus, validation), preset
+
+
+def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Material:
+    """What a run was trained on, opened again with its settings.
+
+    Raises:
+        UserError: the text is not there any more, or has changed too much.
+    """
+    text_alone = config.model_copy(update={"model": PretrainModelSettings()})
+    _, reading, _ = open_reading(text_alone)
+    return build_material(config, reading, tokenizer)
+
+
+def tokenizing_of(config: PretrainConfig, preset: Preset | None) -> tuple[bool, bool]:
+    """Whether text is lower-cased, and whether accents are stripped."""
+    if preset is not None:
+        return preset.lowercase, preset.strip_accents
+    model = config.model
+    lowercase = True if model.lowercase is None else model.lowercase
+    return lowercase, lowercase if model.strip_accents is None else model.strip_accents
+
+
+def expected_vocabulary_size(config: PretrainConfig) -> int:
+    """The most tokens of a vocabulary that is trained on the text."""
+    return config.model.vocabulary_size or DEFAULT_VOCABULARY_SIZE
+
+
+def build_vocabulary(
+    config: PretrainConfig,
+    preset: Preset | None,
+    reading: Reading,
+    progress: TextIO | None,
+) -> Vocabulary:
+    """The preset's vocabulary, the one that is given, or one trained on the text.
+
+    Raises:
+        UserError: it cannot be read or trained, or is not that of a prepared folder.
+    """
+    lowercase, strip_accents = tokenizing_of(config, preset)
+    if preset is not None:
+        tokens = preset.vocabulary
+    elif config.model.vocabulary is not None:
+        tokens = read_vocabulary(config.model.vocabulary)
+    elif reading.prepared is not None:
+        tokens = reading.prepared.vocabulary
+    else:
+        assert reading.corpus is not None
+        tokens = learn_vocabulary(
+            reading.corpus,
+            size=expected_vocabulary_size(config),
+            lowercase=lowercase,
+            strip_accents=strip_accents,
+            progress=progress,
+        )
+    if reading.prepared is not None:
+        check_same_vocabulary(
+            reading.prepared.vocabulary, tokens, str(reading.prepared.folder)
+        )
+    return Vocabulary(tokens, lowercase, strip_accents)
+
+
+def build_tokenizer(vocabulary: Vocabulary) -> WordPieceTokenizer:
+    """The tokenizer that uses a vocabulary."""
+    return WordPieceTokenizer(
+        vocabulary.tokens,
+        lowercase=vocabulary.lowercase,
+        strip_accents=vocabulary.strip_accents,
+    )
+
+
+def build_material(
+    config: PretrainConfig, reading: Reading, tokenizer: WordPieceTokenizer
+) -> Material:
+    """Where the examples come from.
+
+    Raises:
+        DataError: there is too little text to hold any out.
+    """
+    if reading.prepared is not None:
+        return PreparedMaterial(reading.prepared, config.train.seed)
+    return build_text_material(config, reading, tokenizer)
+
+
+def build_text_material(
+    config: PretrainConfig, reading: Reading, tokenizer: WordPieceTokenizer
+) -> TextMaterial:
+    """Examples made of text that is no prepared folder; as `build_material`."""
+    corpus = reading.corpus
+    assert corpus is not None, "it is no prepared folder"
+    next_sentence = config.train.next_sentence_weight > 0
+    seed = config.train.seed
+    return TextMaterial(
+        corpus=corpus,
+        tokenizer=tokenizer,
+        data=config.data,
+        next_sentence=next_sentence,
+        seed=seed,
+        held_out=draw_held_out(
+            corpus, config.data, next_sentence=next_sentence, seed=seed
+        ),
+        validation=reading.validation,
+    )
+
+
+def _find_prepared(config: PretrainConfig) -> Prepared | None:
+    """The prepared folder that is trained on; None where it is text.
+
+    Raises:
+        ConfigError: a prepared folder among other sources.
+        DataError: it is damaged, or not complete.
+    """
+    sources = config.data.sources
+    folders = [
+        folder
+        for folder in map(os.path.expanduser, sources)
+        if os.path.isfile(os.path.join(folder, MANIFEST))
+    ]
+    if not folders:
+        return None
+    if len(sources) > 1:
+        raise ConfigError(
+            f"{folders[0]} is a prepared folder, which is trained on alone. Received "
+            f"{len(sources)} sources. Prepare all the text together."
+        )
+    return open_prepared(folders[0])
+
+
+def _resolve_preset(config: PretrainConfig) -> Preset | None:
+    model = config.model
+    if model.preset is None:
+        return None
+    preset = resolve_preset(
+        model.preset, lowercase=model.lowercase, strip_accents=model.strip_accents
+    )
+    check_preset(config, preset)
+    if model.vocabulary is not None:
+        given = read_vocabulary(model.vocabulary)
+        check_same_vocabulary(preset.vocabulary, given, f"the preset {preset.name}")
+    return preset
