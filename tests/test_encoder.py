@@ -1,13 +1,16 @@
-"""Which variables are frozen, and how fast each one learns."""
+"""Which variables train, and how fast; weights to keras-hub and back."""
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 
-from kbert.encoder import freeze, layer_rates
+from kbert.encoder import copy_from_keras_hub, copy_to_keras_hub, freeze, layer_rates
 from kbert.errors import ConfigError
+from kbert.models import MASKED_LM, BertForPretraining
 from kbert.tasks import TextClassification
 from kbert.training.optimizer import AdamW
+from tests.layers import checks
 from tests.tiny import build_backbone
 
 TASK = TextClassification(labels=("no", "yes"))
@@ -79,3 +82,100 @@ def test_a_rate_of_zero_keeps_a_variable():
     task_model = TASK.build_model(build_backbone(), dropout=0.0)
     kept = next(v.path for v in task_model.variables if "pooled_dense/kernel" in v.path)
     assert kept not in changed_variables(task_model, {kept: 0.0})
+
+
+MASKED_FEATURES = FEATURES | {"mask_positions": np.array([[1, 2]])}
+
+
+def twin_of(backbone: keras_hub.models.BertBackbone, **arguments) -> BertForPretraining:
+    """kbert's model of the same sizes, with weights of its own."""
+    sizes = (
+        "vocabulary_size",
+        "num_layers",
+        "num_heads",
+        "hidden_dim",
+        "intermediate_dim",
+        "max_sequence_length",
+        "num_segments",
+    )
+    own = {name: getattr(backbone, name) for name in sizes}
+    return BertForPretraining(**(own | {"dropout": 0.0} | arguments))
+
+
+def values_of(model: keras.Model) -> list[np.ndarray]:
+    """The weights, without the states of random generators."""
+    return [np.array(v) for v in model.weights if "seed_generator" not in v.path]
+
+
+def assert_equal_weights(model: keras.Model, other: keras.Model) -> None:
+    for ours, theirs in zip(values_of(model), values_of(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_from_keras_hub_and_back():
+    original = keras_hub.models.BertMaskedLM(build_backbone(num_layers=2))
+    checks.randomize(original)
+    model = twin_of(original.backbone)
+    copy_from_keras_hub(original.backbone, model, original.masked_lm_head)
+    expected = original(MASKED_FEATURES)
+    np.testing.assert_allclose(model(MASKED_FEATURES)[MASKED_LM], expected, atol=1e-5)
+    copied = keras_hub.models.BertMaskedLM(build_backbone(num_layers=2))
+    copy_to_keras_hub(model, copied)
+    assert_equal_weights(copied, original)
+    np.testing.assert_array_equal(copied(MASKED_FEATURES), expected)
+
+
+def test_without_a_head_that_of_the_model_stays():
+    backbone = build_backbone()
+    checks.randomize(backbone)
+    model = twin_of(backbone)
+    checks.randomize(model, seed=1)
+    before = model.masked_lm_head.dense.get_weights()
+    copy_from_keras_hub(backbone, model)
+    after = model.masked_lm_head.dense.get_weights()
+    np.testing.assert_array_equal(after[0], before[0])
+    np.testing.assert_allclose(
+        model.encode(FEATURES), backbone(FEATURES)["sequence_output"], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [{"num_heads": 4}, {"num_layers": 1}, {"max_sequence_length": 16}]
+)
+def test_weights_of_another_size(other):
+    masked_lm = keras_hub.models.BertMaskedLM(build_backbone(num_layers=2))
+    model = twin_of(masked_lm.backbone, **other)
+    before = model.get_weights()
+    [(name, value)] = other.items()
+    theirs = getattr(masked_lm.backbone, name)
+    message = f"Received: {name} {value} and {theirs} "
+    with pytest.raises(ValueError, match=message):
+        copy_from_keras_hub(masked_lm.backbone, model)
+    with pytest.raises(ValueError, match=message):
+        copy_to_keras_hub(model, masked_lm)
+    for ours, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, old)
+
+
+def test_a_real_preset_and_back(shared_dir):
+    folder = str(shared_dir / "data/presets/all_minilm_l6_v2_en")
+    original = keras_hub.models.BertBackbone.from_preset(folder)
+    rng = np.random.default_rng(0)
+    features = {
+        "token_ids": rng.integers(1000, 30_000, (2, 24)),
+        "segment_ids": np.zeros((2, 24), "int32"),
+        "padding_mask": (np.arange(24) < np.array([[24], [9]])).astype("int32"),
+    }
+    expected = original(features)["sequence_output"]
+    model = twin_of(original)
+    copy_from_keras_hub(original, model)
+    np.testing.assert_allclose(model.encode(features), expected, atol=1e-5)
+    config = {k: v for k, v in original.get_config().items() if k != "name"}
+    copied = keras_hub.models.BertMaskedLM(
+        keras_hub.models.BertBackbone.from_config(config)
+    )
+    copy_to_keras_hub(model, copied)
+    assert_equal_weights(copied.backbone, original)
+    np.testing.assert_allclose(
+        copied.backbone(features)["sequence_output"], expected, atol=1e-5
+    )

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on the CPU, as the peer
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from benchmarks.pretraining.batches import (
@@ -31,6 +32,8 @@ from benchmarks.pretraining.worker import obey
 from kbert.models import MASKED_LM, NEXT_SENTENCE, BertForPretraining
 from kbert.training.optimizer import AdamW, WarmupSchedule
 
+INPUTS = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
+
 
 def main() -> int:
     shape_name, settings = sys.argv[1:]
@@ -38,9 +41,7 @@ def main() -> int:
     return 0
 
 
-def make_step(
-    shape_name: str, *, precision: str
-) -> tuple[str, Callable[[int], float]]:
+def make_step(shape_name: str, *, precision: str) -> tuple[str, Callable[[int], float]]:
     """The training step of a shape: forward, backward, clipping, AdamW."""
     keras.utils.set_random_seed(0)
     shape = SHAPES[shape_name]
@@ -65,6 +66,7 @@ def make_step(
         jit_compile=False,
     )
     batches = make_batches()
+    row_weights = np.ones(BATCH_SIZE, np.float32)
 
     def step(number: int) -> float:
         batch = batches[number % len(batches)]
@@ -79,7 +81,7 @@ def make_step(
             targets,
             sample_weight={
                 MASKED_LM: batch["mask_weights"],
-                NEXT_SENTENCE: ROW_WEIGHTS,
+                NEXT_SENTENCE: row_weights,
             },
             return_dict=True,
         )
@@ -87,9 +89,6 @@ def make_step(
 
     return f"TensorFlow {tf.__version__}, Keras {keras.__version__}", step
 
-
-INPUTS = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
-ROW_WEIGHTS = tf.ones(BATCH_SIZE)
 
 if __name__ == "__main__":
     sys.exit(main())

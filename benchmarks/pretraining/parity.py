@@ -1,9 +1,9 @@
 """kbert's pretraining loss and its gradients beside Hugging Face's, weight by weight.
 
 Purpose: fed the same masked batch and the same weights, `BertForPretraining` and
-transformers' `BertForPreTraining` give the same MLM and NSP loss and the same gradients,
-in float32 on the CPU without dropout: once with the exact GELU throughout, once with
-its tanh form (`gelu_new`). The batch has padding, unused prediction slots and both
+transformers' `BertForPreTraining` give the same MLM and NSP loss and gradients, in
+float32 on the CPU without dropout: once with the exact GELU throughout, once with its
+tanh form (`gelu_new`). The batch has padding, unused prediction slots and both
 segments; all weights are random, biases and LayerNorm's too.
 
     python -m benchmarks.pretraining.parity --peer-python venv-peers/bin/python
@@ -13,8 +13,8 @@ the bias of the keys has a gradient of zero but for rounding, whatever the input
 compared as a part of the fused bias that it belongs to. As a control, the other form of
 GELU in kbert has to differ by more than is allowed.
 
-Takes a minute. Prints the largest differences and a JSON line; exits with 1 where one is
-above 1e-4.
+Takes a minute. Prints the largest differences and a JSON line; exits with 1 where one
+is above 1e-4.
 """
 
 import argparse
@@ -195,7 +195,9 @@ def ask_peer(
         with np.load(outputs) as results:
             found = dict(results)
     losses = {name: float(found.pop(name)) for name in LOSSES}
-    gradients = {name.removeprefix("gradients/"): value for name, value in found.items()}
+    gradients = {
+        name.removeprefix("gradients/"): value for name, value in found.items()
+    }
     joined = {pair.ours.path: pair.join(gradients) for pair in pairs}
     compared = {name for pair in pairs for name in pair.theirs}
     assert compared == set(gradients), compared ^ set(gradients)
@@ -287,7 +289,8 @@ def print_report(shape: str, activation: str, report: dict[str, Any]) -> None:
     )
     print(
         f"  {report['num_gradients']} gradients, largest difference relative to the "
-        f"largest entry {report['worst_relative']:.1e} ({report['worst_relative_of']}), "
+        f"largest entry {report['worst_relative']:.1e} "
+        f"({report['worst_relative_of']}), "
         f"absolute {report['worst_absolute']:.1e} ({report['worst_absolute_of']})",
         flush=True,
     )

@@ -80,7 +80,10 @@ def make_step(
         optimizer, WARMUP_STEPS, TOTAL_STEPS
     )
     batches = [
-        {name: torch.from_numpy(array) for name, array in to_hugging_face(batch).items()}
+        {
+            name: torch.from_numpy(array)
+            for name, array in to_hugging_face(batch).items()
+        }
         for batch in make_batches()
     ]
     forward = torch.compile(model) if compiled else model

@@ -1,17 +1,18 @@
 """Training tokens/s of kbert beside Hugging Face's BertForPreTraining.
 
-Purpose: at 128 tokens and 32 rows a whole optimizer step (forward, backward, clipping at
-the global norm 1, AdamW) of kbert handles at least 1.8 times the tokens/s of
+Purpose: at 128 tokens and 32 rows a whole optimizer step (forward, backward, clipping
+at the global norm 1, AdamW) of kbert handles at least 1.8 times the tokens/s of
 transformers' on the same CPU, for the mini shape and for 6 layers x 384. Hugging Face
-computes the product with the vocabulary for every token, kbert for the 19 masked ones.
+computes the product with the vocabulary for every token, kbert for the 19 masked ones
+of a row.
 
     python -m benchmarks.pretraining.step --peer-python venv-peers/bin/python
 
-Both sides' settings are tried first, and the fastest of each is measured: two processes,
-on the same two cores, that train in turn, segment by segment. Takes about 20 minutes for
-each shape. Prints every trial and segment, a table and a JSON line; exits with 1 where
-the ratio is below 1.8, or where a side does not learn: its first loss is about
-ln V + ln 2, and its losses fall.
+Both sides' settings are tried first, and the fastest of each is measured: two
+processes, on the same two cores, that train in turn, segment by segment. Takes about 20
+minutes for each shape. Prints every trial and segment, a table and a JSON line; exits
+with 1 where the ratio is below 1.8, or where a side does not learn: its first loss is
+about ln V + ln 2, and its losses fall.
 """
 
 import argparse
@@ -272,7 +273,7 @@ def used(process: psutil.Process) -> float:
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
-    print("\n| shape | side | tokens/s | step s | processor s a step | first, last loss |")
+    print("\n| shape | side | tokens/s | step s | processor s a step | losses |")
     print("|---|---|---|---|---|---|")
     for shape, result in results.items():
         for name, figures in result["sides"].items():

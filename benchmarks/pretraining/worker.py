@@ -2,9 +2,10 @@
 
 The standard library alone, so that it runs in kbert's environment and in the peer's.
 
-The process says `{"ready": ...}` when its model is there. Then it gets numbers of steps,
-a line each, and answers each with `{"seconds": [...], "losses": [...]}`, a number a
-step. Between the lines it only waits, so that two of them never train at the same time.
+The process says `{"ready": ...}` when its model is there. Then it gets numbers of
+steps, a line each, and answers each with `{"seconds": [...], "losses": [...]}`, a
+number a step. Between the lines it only waits, so that two of them never train at the
+same time.
 """
 
 import json

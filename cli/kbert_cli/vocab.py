@@ -94,9 +94,8 @@ def vocab(
     )
     click.echo(f"vocabulary: {output} ({len(vocabulary):,} tokens)")
     command = [
-        *("kbert", "pretrain", *sources),
+        *("kbert", "pretrain", *sources, "--vocabulary", str(output)),
         *(part for item in assignments for part in ("--set", item)),
-        *("--set", f"model.vocabulary={output}"),
     ]
     if cased:
         command += ["--set", "model.lowercase=false"]

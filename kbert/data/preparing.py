@@ -40,7 +40,7 @@ from kbert.errors import DataError
 from kbert.files import append_line, write_json, write_text
 from kbert.tokenization import WordPieceTokenizer
 
-__all__ = ["Plan", "prepare"]
+__all__ = ["Plan", "check_folder", "prepare"]
 
 
 def prepare(
@@ -155,11 +155,11 @@ def _begin(
     folder: Path, settings: dict[str, Any], tokenizer: WordPieceTokenizer
 ) -> dict[str, Any]:
     """Writes manifest and vocabulary, or checks the manifest that is there."""
+    check_folder(folder)
     manifest = read_manifest(folder)
     if manifest is not None:
         check_same_settings(folder, manifest["settings"], settings)
     else:
-        _check_empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
         manifest = {
             "format": FORMAT,
@@ -173,7 +173,14 @@ def _begin(
     return manifest
 
 
-def _check_empty(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Checks that a corpus can be prepared into a folder: a new, empty or begun one.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    if read_manifest(folder) is not None:
+        return
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file. Name a folder to prepare into.")
     names = sorted(os.listdir(folder)) if folder.exists() else []

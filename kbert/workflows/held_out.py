@@ -15,6 +15,9 @@ MAX_CHARACTERS = 1_000_000
 Key = tuple[int, int]
 """A document: its file's number in the corpus, its own number in the file."""
 
+_Drawn = tuple[float, Key, list[str]]
+"""How good a document is to hold out, which it is, its pieces."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -39,31 +42,32 @@ def hold_out(corpus: Corpus, *, share: float, seed: int, least: int) -> HeldOut:
 
     Args:
         share: of the documents.
-        least: how many are needed, whatever the share. As many have to be left.
+        least: how many are held out, and how many are left, whatever the share.
 
     Raises:
         DataError: the corpus has too few documents, or none.
     """
-    drawn: dict[Key, list[str]] = {}
-    next_best: list[tuple[float, Key, list[str]]] = []  # a heap, the worst first
+    drawn: list[_Drawn] = []
+    next_best: list[_Drawn] = []  # a heap, the worst first
     num_documents = num_characters = 0
+    is_enough = False
     for key, texts in _documents(corpus):
         num_documents += 1
         fraction = _fraction(seed, key)
-        if fraction < share:
-            drawn[key] = texts
+        if fraction < share and not is_enough:
+            drawn.append((-fraction, key, texts))
             num_characters += sum(map(len, texts))
+            is_enough = len(drawn) >= MAX_DOCUMENTS or num_characters >= MAX_CHARACTERS
         else:
             heapq.heappush(next_best, (-fraction, key, texts))
             if len(next_best) > least:
                 heapq.heappop(next_best)
-        if len(drawn) >= MAX_DOCUMENTS or num_characters >= MAX_CHARACTERS:
+        if is_enough and num_documents - max(len(drawn), least) >= least:
             break
-    for _, key, texts in sorted(next_best, reverse=True):
-        if len(drawn) < least:
-            drawn[key] = texts
-    _check_enough(corpus, num_documents, len(drawn), least)
-    return HeldOut(drawn)
+    _check_enough(corpus, num_documents, least)
+    best = [*sorted(drawn, reverse=True), *sorted(next_best, reverse=True)]
+    wanted = min(max(len(drawn), least), num_documents - least)
+    return HeldOut(dict(sorted((key, texts) for _, key, texts in best[:wanted])))
 
 
 def _documents(corpus: Corpus) -> Iterator[tuple[Key, list[str]]]:
@@ -82,10 +86,10 @@ def _documents(corpus: Corpus) -> Iterator[tuple[Key, list[str]]]:
             yield key, texts
 
 
-def _check_enough(corpus: Corpus, found: int, num_held_out: int, least: int) -> None:
+def _check_enough(corpus: Corpus, found: int, least: int) -> None:
     if not found:
         raise DataError(f"{corpus.name} has no documents: there is no text in it.")
-    if found - num_held_out >= least:
+    if found >= 2 * least:
         return
     reason = (
         "next-sentence prediction needs two documents to train on and two to measure on"

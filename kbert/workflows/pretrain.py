@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from kbert.data.pretraining_examples import Examples
 from kbert.errors import Interrupted
 from kbert.files import write_text
 from kbert.new_runs import create_run
@@ -133,14 +132,11 @@ def _listen(
 def _train(job: PretrainJob, pretrainee: Pretrainee, listener: RunListener) -> None:
     scores = PretrainingScores(pretrainee.model)
     scores.compile(jit_compile=bool(job.config.train.jit_compile))
-    held_out: dict[int, Examples] = {}
 
     def evaluate(step: int) -> dict[str, Any]:
         listener.pause()
         length = job.phase_at(step).max_length
-        if length not in held_out:
-            held_out[length] = job.validation(length)
-        return evaluate_job(job, scores, held_out[length], length)
+        return _evaluate(job, scores, length)
 
     plan = Plan(job.config.train.max_steps, _eval_steps(job), metric=None)
     try:
@@ -149,13 +145,13 @@ def _train(job: PretrainJob, pretrainee: Pretrainee, listener: RunListener) -> N
         listener.close()
 
 
-def evaluate_job(
-    job: PretrainJob, scores: PretrainingScores, examples: Examples, max_length: int
+def _evaluate(
+    job: PretrainJob, scores: PretrainingScores, max_length: int
 ) -> dict[str, Any]:
     """The metrics on held-out examples, with the masks that every evaluation has."""
     return evaluate_examples(
         scores,
-        [examples],
+        [job.validation(max_length)],
         job.compiled_mask(max_length),
         max_length=max_length,
         pad_id=job.tokenizer.pad_id,
@@ -173,7 +169,7 @@ def _finish(
     )
     scores = PretrainingScores(model)
     scores.compile()
-    metrics = evaluate_job(job, scores, job.validation(length), length)
+    metrics = _evaluate(job, scores, length)
     run.write_metrics({"validation": metrics})
     plot_curves(
         listener.history,

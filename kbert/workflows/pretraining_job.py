@@ -1,7 +1,7 @@
 """A pretraining that is ready to run: what is trained on what, and how."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from kbert.workflows.pretraining_model import (
     compile_pretraining,
     load_weights_of,
 )
+from kbert.workflows.pretraining_resolving import short_steps
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class PretrainJob:
     vocabulary: Vocabulary
     tokenizer: WordPieceTokenizer
     material: Material
+    _masks: dict[int, Mask] = field(default_factory=dict, repr=False)
+    _held_out: dict[int, Examples] = field(default_factory=dict, repr=False)
 
     @property
     def next_sentence(self) -> bool:
@@ -60,7 +63,7 @@ class PretrainJob:
         steps = self.config.train.max_steps
         lengths = [(settings.max_length, steps)]
         if settings.short_length is not None:
-            short = round(steps * (self.config.train.short_share or 0))
+            short = short_steps(self.config)
             lengths = [
                 (settings.short_length, short),
                 (settings.max_length, steps - short),
@@ -82,7 +85,9 @@ class PretrainJob:
 
     def validation(self, max_length: int) -> Examples:
         """The examples to measure on; always the same."""
-        return self.material.validation_examples(max_length)
+        if max_length not in self._held_out:
+            self._held_out[max_length] = self.material.validation_examples(max_length)
+        return self._held_out[max_length]
 
     def mask(self, max_length: int) -> MaskedLMMask:
         """The masking of examples of a length."""
@@ -94,8 +99,10 @@ class PretrainJob:
         )
 
     def compiled_mask(self, max_length: int) -> Mask:
-        """The same, compiled."""
-        return compile_mask(self.mask(max_length))
+        """The same, compiled once."""
+        if max_length not in self._masks:
+            self._masks[max_length] = compile_mask(self.mask(max_length))
+        return self._masks[max_length]
 
     def describe_task(self) -> dict[str, Any]:
         """What `task.json` says."""

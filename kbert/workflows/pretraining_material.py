@@ -1,6 +1,7 @@
 """Where the examples of a pretraining come from: text, or a prepared folder."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,6 +63,10 @@ class TextMaterial:
     held_out: HeldOut
     validation: Corpus | None
 
+    @cached_property
+    def _tokenize(self) -> WindowTokenizer:
+        return WindowTokenizer(self.tokenizer)
+
     def recipe(self, max_length: int) -> ExampleRecipe:
         """How documents become examples of a length."""
         return ExampleRecipe(
@@ -105,7 +110,7 @@ class TextMaterial:
             return validation_of(self.validation, self.tokenizer, recipe, self.seed)
         window = Window(0, self.held_out.texts)
         rng = random_generator(Purpose.BUILDING, self.seed)
-        examples = build_examples(WindowTokenizer(self.tokenizer)(window), recipe, rng)
+        examples = build_examples(self._tokenize(window), recipe, rng)
         if not len(examples):
             raise DataError(
                 f"{self.corpus.name}: the held-out documents give no example; they are "

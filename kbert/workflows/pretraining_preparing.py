@@ -12,7 +12,7 @@ import keras
 
 from kbert.data.corpus import Corpus
 from kbert.data.prepared import Prepared
-from kbert.data.preparing import Plan
+from kbert.data.preparing import Plan, check_folder
 from kbert.data.preparing import prepare as write_prepared
 from kbert.errors import ConfigError
 from kbert.new_runs import FreshName, check_output
@@ -22,6 +22,8 @@ from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
 from kbert.workflows.pretraining_job import PretrainJob
+from kbert.workflows.pretraining_idle import idle_settings
+from kbert.workflows.pretraining_prepared import preparation_choices
 from kbert.workflows.pretraining_reading import (
     Reading,
     build_material,
@@ -29,13 +31,13 @@ from kbert.workflows.pretraining_reading import (
     build_tokenizer,
     build_vocabulary,
     expected_vocabulary_size,
+    hold_out_of,
     open_reading,
     tokenizing_of,
+    trains_vocabulary,
 )
-from kbert.workflows.pretraining_resolving import (
-    resolve_pretraining,
-)
-from kbert.workflows.sizes import new_architecture
+from kbert.workflows.pretraining_resolving import resolve_pretraining
+from kbert.workflows.sizes import DEFAULT_SIZE, new_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def prepare(
     """
     keras.utils.set_random_seed(config.train.seed)
     config, reading, preset = open_reading(config)
+    _warn_of_idle_settings(config, reading)
     choice = choose(config.train.precision, config.train.jit_compile)
     lowercase, strip_accents = tokenizing_of(config, preset)
     architecture = _architecture(config, preset, expected_vocabulary_size(config))
@@ -65,19 +68,24 @@ def prepare(
         choice,
         lowercase=lowercase,
         strip_accents=strip_accents,
+        trains_vocabulary=trains_vocabulary(config, reading),
     )
     path = output or FreshName(Path("runs"), _default_name(config, reading))
     kept = with_absolute_paths(config)
     check_output(path, kept, needed_bytes=_BYTES_OF_A_RUN * architecture.num_parameters)
     logger.info("precision: %s", choice)
+    held_out = hold_out_of(config, reading)
     vocabulary = build_vocabulary(config, preset, reading, progress)
     tokenizer = build_tokenizer(vocabulary)
     architecture = _architecture(config, preset, len(vocabulary.tokens))
     logger.info("model: %s", _summary(architecture))
-    material = build_material(config, reading, tokenizer)
-    return PretrainJob(
+    material = build_material(config, reading, tokenizer, held_out)
+    job = PretrainJob(
         path, kept, preset, choice, architecture, vocabulary, tokenizer, material
     )
+    for phase in job.data.phases:
+        job.validation(phase.max_length)  # What is wrong with them comes to light now.
+    return job
 
 
 def prepare_only(
@@ -96,14 +104,19 @@ def prepare_only(
         OSError: the disk is full; what is done stays valid.
     """
     config, reading, preset = open_reading(config)
-    if reading.corpus is None:
+    if reading.prepared is not None:
+        given = reading.prepared.folder
         raise ConfigError(
-            f"{reading.name} is prepared already. Train on it: kbert pretrain "
-            f"{reading.name}"
+            f"{given} is prepared already. Train on it: kbert pretrain {given}"
         )
+    _warn_of_idle_settings(config, reading)
+    assert reading.corpus is not None, "it is no prepared folder"
     folder = output or Path("prepared") / reading.name
+    check_folder(folder)
+    held_out = hold_out_of(config, reading)
     vocabulary = build_vocabulary(config, preset, reading, progress)
-    material = build_text_material(config, reading, build_tokenizer(vocabulary))
+    tokenizer = build_tokenizer(vocabulary)
+    material = build_text_material(config, reading, tokenizer, held_out)
     data = config.data
     lengths = sorted({data.short_length or data.max_length, data.max_length})
     plan = Plan(
@@ -111,15 +124,7 @@ def prepare_only(
         seed=config.train.seed,
         keep=material.held_out.keep,
         validation=lambda recipe: material.validation_examples(recipe.max_length),
-        choices={
-            "document": data.document,
-            "text": data.text,
-            "train_split": data.train_split,
-            "encoding_errors": data.encoding_errors,
-            "limit": data.limit,
-            "validation": data.validation,
-            "validation_share": data.validation_share,
-        },
+        choices=preparation_choices(data),
     )
     with _showing_megabytes(reading.corpus, progress) as on_window:
         prepared = write_prepared(
@@ -127,6 +132,11 @@ def prepare_only(
         )
     warn_of_broken_text(reading.corpus)
     return prepared
+
+
+def _warn_of_idle_settings(config: PretrainConfig, reading: Reading) -> None:
+    for sentence in idle_settings(config, is_prepared=reading.prepared is not None):
+        logger.warning("%s", sentence)
 
 
 def warn_of_broken_text(corpus: Corpus) -> None:

@@ -12,19 +12,19 @@ from kbert.presets import Preset, resolve_preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
 from kbert.tokenization import WordPieceTokenizer
 from kbert.vocabulary import read_vocabulary
+from kbert.workflows.held_out import HeldOut
 from kbert.workflows.pretraining_material import (
     Material,
     PreparedMaterial,
     TextMaterial,
 )
 from kbert.workflows.pretraining_model import Vocabulary
+from kbert.workflows.pretraining_prepared import adopt_prepared
 from kbert.workflows.pretraining_resolving import (
     DEFAULT_VOCABULARY_SIZE,
-    adopt_prepared,
     check_preset,
     check_same_vocabulary,
     check_settings,
-    idle_settings,
 )
 from kbert.workflows.pretraining_text import (
     draw_held_out,
@@ -68,11 +68,10 @@ def open_reading(
     if prepared is not None:
         config = adopt_prepared(config, prepared)
     check_settings(config)
-    for sentence in idle_settings(config):
-        logger.warning("%s", sentence)
     preset = _resolve_preset(config)
     if prepared is not None:
-        return config, Reading(prepared.folder.name, prepared), preset
+        name = prepared.folder.resolve().name
+        return config, Reading(name, prepared), preset
     corpus = open_text(config.data)
     validation = open_validation(config.data)
     return config, Reading(corpus.name, None, corpus, validation), preset
@@ -82,11 +81,11 @@ def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Mater
     """What a run was trained on, opened again with its settings.
 
     Raises:
-        UserError: the text is not there any more, or has changed too much.
+        UserError: the text is not there any more, or cannot be read.
     """
     text_alone = config.model_copy(update={"model": PretrainModelSettings()})
     _, reading, _ = open_reading(text_alone)
-    return build_material(config, reading, tokenizer)
+    return build_material(config, reading, tokenizer, hold_out_of(config, reading))
 
 
 def tokenizing_of(config: PretrainConfig, preset: Preset | None) -> tuple[bool, bool]:
@@ -96,6 +95,13 @@ def tokenizing_of(config: PretrainConfig, preset: Preset | None) -> tuple[bool, 
     model = config.model
     lowercase = True if model.lowercase is None else model.lowercase
     return lowercase, lowercase if model.strip_accents is None else model.strip_accents
+
+
+def trains_vocabulary(config: PretrainConfig, reading: Reading) -> bool:
+    """Whether the vocabulary is one that is trained on the text."""
+    model = config.model
+    given = model.preset is not None or model.vocabulary is not None
+    return not given and reading.prepared is None
 
 
 def expected_vocabulary_size(config: PretrainConfig) -> int:
@@ -131,9 +137,12 @@ def build_vocabulary(
             progress=progress,
         )
     if reading.prepared is not None:
-        check_same_vocabulary(
-            reading.prepared.vocabulary, tokens, str(reading.prepared.folder)
-        )
+        if preset is None:
+            mend = "Leave model.vocabulary out, or prepare the text with it"
+        else:
+            mend = f"Prepare the text with --preset {preset.name}"
+        folder = str(reading.prepared.folder)
+        check_same_vocabulary(reading.prepared.vocabulary, tokens, folder, mend)
     return Vocabulary(tokens, lowercase, strip_accents)
 
 
@@ -146,36 +155,49 @@ def build_tokenizer(vocabulary: Vocabulary) -> WordPieceTokenizer:
     )
 
 
-def build_material(
-    config: PretrainConfig, reading: Reading, tokenizer: WordPieceTokenizer
-) -> Material:
-    """Where the examples come from.
+def hold_out_of(config: PretrainConfig, reading: Reading) -> HeldOut:
+    """The documents of the text to measure on; a prepared folder has its own.
 
     Raises:
-        DataError: there is too little text to hold any out.
+        DataError: there are too few documents.
     """
+    if reading.corpus is None:
+        return HeldOut()
+    return draw_held_out(
+        reading.corpus,
+        config.data,
+        next_sentence=config.train.next_sentence_weight > 0,
+        seed=config.train.seed,
+    )
+
+
+def build_material(
+    config: PretrainConfig,
+    reading: Reading,
+    tokenizer: WordPieceTokenizer,
+    held_out: HeldOut,
+) -> Material:
+    """Where the examples come from."""
     if reading.prepared is not None:
         return PreparedMaterial(reading.prepared, config.train.seed)
-    return build_text_material(config, reading, tokenizer)
+    return build_text_material(config, reading, tokenizer, held_out)
 
 
 def build_text_material(
-    config: PretrainConfig, reading: Reading, tokenizer: WordPieceTokenizer
+    config: PretrainConfig,
+    reading: Reading,
+    tokenizer: WordPieceTokenizer,
+    held_out: HeldOut,
 ) -> TextMaterial:
-    """Examples made of text that is no prepared folder; as `build_material`."""
-    corpus = reading.corpus
-    assert corpus is not None, "it is no prepared folder"
-    next_sentence = config.train.next_sentence_weight > 0
-    seed = config.train.seed
+    """Examples made of text that is no prepared folder."""
+    assert reading.corpus is not None, "it is no prepared folder"
     return TextMaterial(
-        corpus=corpus,
+        corpus=reading.corpus,
         tokenizer=tokenizer,
         data=config.data,
-        next_sentence=next_sentence,
-        seed=seed,
-        held_out=draw_held_out(
-            corpus, config.data, next_sentence=next_sentence, seed=seed
-        ),
+        next_sentence=config.train.next_sentence_weight > 0,
+        seed=config.train.seed,
+        held_out=held_out,
         validation=reading.validation,
     )
 
@@ -213,5 +235,7 @@ def _resolve_preset(config: PretrainConfig) -> Preset | None:
     check_preset(config, preset)
     if model.vocabulary is not None:
         given = read_vocabulary(model.vocabulary)
-        check_same_vocabulary(preset.vocabulary, given, f"the preset {preset.name}")
+        owner = f"the preset {preset.name}"
+        mend = "Leave model.vocabulary out, or --preset"
+        check_same_vocabulary(preset.vocabulary, given, owner, mend)
     return preset

@@ -3,15 +3,14 @@
 A run keeps the settings as resolved here, so that its `config.toml` says what was done.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from kbert.data.prepared import Prepared
 from kbert.errors import ConfigError
 from kbert.preset_files import Architecture
 from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
 from kbert.training.precision import Choice
+from kbert.workflows.pretraining_idle import is_given
 from kbert.workflows.resolving import check_accumulation
 
 DEFAULT_VOCABULARY_SIZE = 30_000
@@ -50,33 +49,34 @@ def check_settings(config: PretrainConfig) -> None:
             "data.mask_token_rate and data.random_token_rate are shares of the "
             f"selected tokens, together at most 1. Received: {rates[0]} and {rates[1]}."
         )
-    if data.short_length is not None and data.short_length >= data.max_length:
+    if train.short_share is not None and data.short_length is None:
+        raise ConfigError(
+            "train.short_share is the share of the phase of data.short_length, "
+            "which is not set: set it too, or leave train.short_share out."
+        )
+    if data.short_length is not None:
+        _check_phases(config, data.short_length)
+
+
+def _check_phases(config: PretrainConfig, short_length: int) -> None:
+    data, train = config.data, config.train
+    if short_length >= data.max_length:
         raise ConfigError(
             "data.short_length, the tokens of the first phase, must be below "
             f"data.max_length. Received: {data.short_length} and {data.max_length}."
         )
-    if train.short_share is not None and data.short_length is None:
+    if not 0 < short_steps(config) < train.max_steps:
         raise ConfigError(
-            "train.short_share is the share of the phase of data.short_length, "
-            "which is not set: set it too, or leave "
-            "train.short_share out."
+            "Each phase needs a step: of train.max_steps the share train.short_share "
+            "takes data.short_length, the others data.max_length. Received: "
+            f"{train.max_steps} and {_short_share(config)}. Raise --max-steps, or "
+            "leave data.short_length out."
         )
 
 
-def idle_settings(config: PretrainConfig) -> Iterator[str]:
-    """A sentence for each setting that has no effect."""
-    data = config.data
-    given = data.model_fields_set
-    if not any(source.startswith("tfds:") for source in data.sources):
-        for name in ("train_split", "data_dir"):
-            if name in given:
-                yield f"data.{name} has no effect: no source is tfds:NAME"
-    if config.train.next_sentence_weight == 0 and "short_sequence_rate" in given:
-        yield "data.short_sequence_rate has no effect: it is for pairs of segments"
-    if data.validation is not None and "validation_share" in given:
-        yield "data.validation_share has no effect: data.validation is held-out text"
-    if config.train.tokens_per_batch and "batch_size" in config.train.model_fields_set:
-        yield "train.batch_size has no effect: train.tokens_per_batch takes its place"
+def short_steps(config: PretrainConfig) -> int:
+    """The steps of the phase of `data.short_length`; 0 where there is none."""
+    return round(config.train.max_steps * (_short_share(config) or 0))
 
 
 def resolve_pretraining(
@@ -86,6 +86,7 @@ def resolve_pretraining(
     *,
     lowercase: bool,
     strip_accents: bool,
+    trains_vocabulary: bool,
 ) -> PretrainConfig:
     """The same settings with every `auto` and every open default decided."""
     check_accumulation(choice, config.train.gradient_accumulation_steps)
@@ -102,10 +103,9 @@ def resolve_pretraining(
     decided: dict[str, Any] = {"lowercase": lowercase, "strip_accents": strip_accents}
     if config.model.preset is None:  # A preset says the rest.
         decided |= {name: getattr(architecture, name) for name in _NUMBERS}
-        if config.model.vocabulary is None:
-            decided["vocabulary_size"] = (
-                config.model.vocabulary_size or DEFAULT_VOCABULARY_SIZE
-            )
+    if trains_vocabulary:
+        size = config.model.vocabulary_size or DEFAULT_VOCABULARY_SIZE
+        decided["vocabulary_size"] = size
     model = config.model.model_copy(update=decided)
     return config.model_copy(update={"model": model, "train": train})
 
@@ -125,7 +125,7 @@ def check_preset(config: PretrainConfig, preset: Preset) -> None:
 
 
 def check_same_vocabulary(
-    tokens: tuple[str, ...], given: tuple[str, ...], owner: str
+    tokens: tuple[str, ...], given: tuple[str, ...], owner: str, mend: str
 ) -> None:
     """Checks that a vocabulary is the one that something was made with.
 
@@ -133,6 +133,7 @@ def check_same_vocabulary(
         tokens: what it was made with.
         given: what it is to be used with.
         owner: what was made, for the message.
+        mend: what to do, a clause.
 
     Raises:
         ConfigError: they differ; says where first.
@@ -144,59 +145,12 @@ def check_same_vocabulary(
     sizes = f"{len(given):,} tokens, not {len(tokens):,}"
     raise ConfigError(
         f"The vocabulary must be that of {owner}, whose numbers belong to its tokens. "
-        f"Received: {place or sizes}. Leave model.vocabulary out, or train a new model "
-        "on the text itself."
-    )
-
-
-def adopt_prepared(config: PretrainConfig, prepared: Prepared) -> PretrainConfig:
-    """The same settings with those of a prepared folder, where they are not given.
-
-    Raises:
-        ConfigError: a setting contradicts how the folder was prepared.
-    """
-    lengths = prepared.lengths
-    pairs = [s["next_sentence"] for s in prepared.settings["lengths"].values()]
-    data, train, model = config.data, config.train, config.model
-    longest = data.max_length if "max_length" in data.model_fields_set else lengths[-1]
-    shorter = [length for length in lengths if length < longest]
-    shortest = shorter[0] if shorter else None
-    if "short_length" in data.model_fields_set:
-        shortest = data.short_length
-    weight = train.next_sentence_weight
-    if not pairs[0] and "next_sentence_weight" not in train.model_fields_set:
-        weight = 0.0
-    made = {
-        "data.max_length": (longest, longest in lengths, lengths),
-        "data.short_length": (shortest, shortest in (None, *lengths), lengths),
-        "train.next_sentence_weight": (
-            weight,
-            (weight > 0) == pairs[0],
-            "above 0" if pairs[0] else 0,
-        ),
-    }
-    for name in ("lowercase", "strip_accents"):
-        was, asked = prepared.settings[name], getattr(model, name)
-        made[f"model.{name}"] = (asked, asked in (None, was), was)
-    for name, (value, fits, was) in made.items():
-        if not fits:
-            raise ConfigError(
-                f"{prepared.folder} was prepared with {name} {was}. Received: {value}. "
-                "Leave the setting out, or prepare the text again."
-            )
-    numbers = {"max_length": longest, "short_length": shortest}
-    tokenizing = {n: prepared.settings[n] for n in ("lowercase", "strip_accents")}
-    return config.model_copy(
-        update={
-            "data": data.model_copy(update=numbers),
-            "train": train.model_copy(update={"next_sentence_weight": weight}),
-            "model": model.model_copy(update=tokenizing),
-        }
+        f"Received: {place or sizes}. {mend}."
     )
 
 
 def _check_nothing_new(model: PretrainModelSettings) -> None:
-    new = [f"model.{n}" for n in _OF_A_NEW_MODEL if n in model.model_fields_set]
+    new = [f"model.{name}" for name in _OF_A_NEW_MODEL if is_given(model, name)]
     if new:
         raise ConfigError(
             f"{new[0]} is for a new model; the preset {model.preset} has its "

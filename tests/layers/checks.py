@@ -59,7 +59,9 @@ def assert_config_round_trip(layer, call):
     assert type(twin) is type(layer)
     call(twin)  # builds it
     twin.set_weights(layer.get_weights())
-    for expected, found in zip(numpy_of(call(layer)), numpy_of(call(twin)), strict=True):
+    for expected, found in zip(
+        numpy_of(call(layer)), numpy_of(call(twin)), strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -80,7 +82,9 @@ def assert_half_precision_is_close(policy, layer, make, call):
     call(twin)
     twin.set_weights(layer.get_weights())
     assert {weight.dtype for weight in twin.trainable_weights} == {"float32"}
-    for expected, found in zip(numpy_of(call(layer)), numpy_of(call(twin)), strict=True):
+    for expected, found in zip(
+        numpy_of(call(layer)), numpy_of(call(twin)), strict=True
+    ):
         assert np.isfinite(found).all()
         error = np.abs(found - expected).max() / np.abs(expected).max()
         assert error < HALF_PRECISIONS[policy]

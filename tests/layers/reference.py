@@ -1,6 +1,6 @@
 """BERT's formulas in plain NumPy, float64, and nothing of kbert's.
 
-Axes: B batch, T tokens, P prediction slots, N heads, H head size, D hidden, V vocabulary.
+Axes: B batch, T tokens, P prediction slots, N heads, D hidden, V vocabulary.
 """
 
 import math
@@ -69,5 +69,7 @@ def masked_lm_head(x, mask_positions, weights, *, approximate_gelu, epsilon):
     """`weights`: own bias, token table, dense layer and norm. Logits `[B, P, V]`."""
     bias, table, kernel, dense_bias, gamma, beta = weights
     rows = np.arange(len(x))[:, None]
-    inner = gelu(x[rows, mask_positions] @ kernel + dense_bias, approximate=approximate_gelu)
+    inner = gelu(
+        x[rows, mask_positions] @ kernel + dense_bias, approximate=approximate_gelu
+    )
     return layer_norm(inner, gamma, beta, epsilon) @ table.T + bias

@@ -1,7 +1,5 @@
 """Attention beside NumPy's and Keras's, with padding; its gradients."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -132,16 +130,14 @@ def test_dropout_leaves_out_probabilities_in_training_only():
     assert np.abs(np.array(first) - np.array(second)).max() > 0.01
     # What is returned are the probabilities before the dropout.
     np.testing.assert_allclose(np.sum(scores, axis=-1), 1.0, atol=1e-5)
-    many = np.mean([layer(X, training=True) for _ in range(500)], axis=0)
-    np.testing.assert_allclose(many, plain(X), atol=0.3)
+    many = layer(np.repeat(X[:1], 20_000, axis=0), training=True)
+    np.testing.assert_allclose(np.mean(many, axis=0), plain(X)[0], atol=0.05)
 
 
 def test_serializable(layer, tmp_path):
     checks.assert_config_round_trip(build(dropout=0.2), call)
     inputs = [keras.Input((None, HIDDEN)), keras.Input((None,), dtype="int32")]
-    outputs = layer(
-        inputs[0], padding_mask=inputs[1], return_attention_scores=True
-    )
+    outputs = layer(inputs[0], padding_mask=inputs[1], return_attention_scores=True)
     assert [y.shape for y in outputs] == [
         (None, None, HIDDEN),
         (None, HEADS, None, None),
@@ -191,9 +187,3 @@ def test_bad_arguments():
         MultiHeadAttention(0)
     with pytest.raises(ValueError, match=r"below 1. Received: 1.0"):
         MultiHeadAttention(3, dropout=1.0).build(X.shape)
-
-
-def test_config_is_json():
-    config = build(dropout=0.1).get_config()
-    assert json.loads(json.dumps(config["num_heads"])) == HEADS
-    assert config["dropout"] == 0.1

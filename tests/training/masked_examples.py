@@ -69,6 +69,7 @@ def mask_layer(seed: int = 5, **arguments) -> MaskedLMMask:
 
 def tiny_bert(*, next_sentence: bool = True, seed: int = 3) -> BertForPretraining:
     """A BERT of one layer whose weights are all different, and large."""
+    keras.utils.set_random_seed(seed)
     model = BertForPretraining(
         len(VOCABULARY),
         num_layers=1,
@@ -79,7 +80,6 @@ def tiny_bert(*, next_sentence: bool = True, seed: int = 3) -> BertForPretrainin
         max_sequence_length=32,
         next_sentence=next_sentence,
     )
-    keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     model.set_weights([w + rng.normal(0, 0.3, w.shape) for w in model.get_weights()])
     return model

@@ -1,0 +1,50 @@
+"""Settings of a pretraining that have no effect on it, to be said."""
+
+from collections.abc import Iterator
+
+from kbert.pretrain_settings import PretrainConfig
+from kbert.settings import Settings
+
+
+def is_given(settings: Settings, name: str) -> bool:
+    """Whether a setting is given, which is where it differs from its default.
+
+    The config of an earlier run names every setting.
+    """
+    return getattr(settings, name) != type(settings).model_fields[name].default
+
+
+def idle_settings(config: PretrainConfig, *, is_prepared: bool) -> Iterator[str]:
+    """A sentence for each setting that is given and has no effect.
+
+    Args:
+        is_prepared: whether the source is a prepared folder.
+    """
+    data, train = config.data, config.train
+    idle = {}
+    if is_prepared:
+        idle["data.data_dir"] = "the text is prepared already"
+    elif not any(source.startswith("tfds:") for source in data.sources):
+        for name in ("train_split", "data_dir"):
+            idle[f"data.{name}"] = "no source is tfds:NAME"
+    if train.next_sentence_weight == 0:
+        idle["data.short_sequence_rate"] = "it is for pairs of segments"
+    if data.validation is not None:
+        idle["data.validation_share"] = "data.validation is held-out text"
+    if train.tokens_per_batch is not None:
+        idle["train.batch_size"] = "train.tokens_per_batch takes its place"
+    if (train.eval_steps or 0) >= train.max_steps:
+        idle["train.eval_steps"] = (
+            f"the training has {train.max_steps} steps, and is evaluated at its end in "
+            "any case"
+        )
+    for key, reason in idle.items():
+        section, _, name = key.partition(".")
+        settings = getattr(config, section)
+        if is_given(settings, name):
+            yield f"{key} = {getattr(settings, name)} has no effect: {reason}."
+    if train.warmup_steps is not None and train.warmup_steps >= train.max_steps:
+        yield (
+            f"train.warmup_steps = {train.warmup_steps}: the training has "
+            f"{train.max_steps} steps, so that the learning rate only rises."
+        )
