@@ -9,6 +9,7 @@ directory, as they do on the command line.
 import difflib
 import json
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,9 +181,20 @@ def _check(item: _Given, config_class: type[Settings]) -> str | None:
         _fitting_value(item, config_class)
     except ValidationError:
         problem = f"{item.origin}: must be {described[item.key].type}"
-        # An option's name is not the setting's.
-        return problem if item.key in item.origin else f"{problem} ({item.key})"
+        if item.key not in item.origin:  # An option's name is not the setting's.
+            problem += f" ({item.key})"
+        near = _nearest(str(item.value), _choices(item, config_class))
+        return f"{problem}; {near}" if near else problem
     return None
+
+
+def _choices(item: _Given, config_class: type[Settings]) -> list[str]:
+    """The names among which the setting chooses; none for most."""
+    section, _, name = item.key.partition(".")
+    annotation = sections(config_class)[section].model_fields[name].annotation
+    kinds = [annotation, *typing.get_args(annotation)]
+    literals = [kind for kind in kinds if typing.get_origin(kind) is typing.Literal]
+    return [str(choice) for kind in literals for choice in typing.get_args(kind)]
 
 
 def _fitting_value(item: _Given, config_class: type[Settings]) -> Any:

@@ -83,6 +83,20 @@ class _Pair(NamedTuple):
     ours: keras.Variable
     theirs: tuple[keras.Variable, ...]
 
+    def copy_to_ours(self) -> None:
+        """Puts the values of keras-hub's into kbert's."""
+        rows = self.ours.shape[:-1]
+        values = [keras.ops.convert_to_numpy(theirs) for theirs in self.theirs]
+        parts = [value.reshape((*rows, -1)) for value in values]
+        self.ours.assign(np.concatenate(parts, axis=-1))
+
+    def copy_to_theirs(self) -> None:
+        """Puts the values of kbert's into keras-hub's."""
+        value = keras.ops.convert_to_numpy(self.ours)
+        parts = np.split(value, len(self.theirs), axis=-1)
+        for variable, part in zip(self.theirs, parts, strict=True):
+            variable.assign(part.reshape(variable.shape))
+
 
 def copy_to_keras_hub(
     model: BertForPretraining, masked_lm: keras_hub.models.BertMaskedLM
@@ -96,10 +110,7 @@ def copy_to_keras_hub(
     """
     _require_equal_sizes(model, masked_lm.backbone)
     for pair in _pairs(model, masked_lm.backbone, masked_lm.masked_lm_head):
-        value = keras.ops.convert_to_numpy(pair.ours)
-        parts = np.split(value, len(pair.theirs), axis=-1)
-        for variable, part in zip(pair.theirs, parts, strict=True):
-            variable.assign(part.reshape(variable.shape))
+        pair.copy_to_theirs()
 
 
 def copy_from_keras_hub(
@@ -117,10 +128,15 @@ def copy_from_keras_hub(
     """
     _require_equal_sizes(model, backbone)
     for pair in _pairs(model, backbone, masked_lm_head):
-        rows = pair.ours.shape[:-1]
-        values = [keras.ops.convert_to_numpy(theirs) for theirs in pair.theirs]
-        parts = [value.reshape((*rows, -1)) for value in values]
-        pair.ours.assign(np.concatenate(parts, axis=-1))
+        pair.copy_to_ours()
+
+
+def copy_head_from_keras_hub(
+    masked_lm_head: keras.layers.Layer, model: BertForPretraining
+) -> None:
+    """Gives kbert's masked-LM head the weights of keras-hub's, of the same sizes."""
+    for pair in _head_pairs(model, masked_lm_head):
+        pair.copy_to_ours()
 
 
 def _require_equal_sizes(
@@ -168,9 +184,13 @@ def _pairs(
         yield from _norm(layer.output_norm, twin._feedforward_layer_norm)
     yield from _dense(model.pooler, backbone.pooled_dense)
     if head is not None:
-        yield from _dense(model.masked_lm_head.dense, head._intermediate_dense)
-        yield from _norm(model.masked_lm_head.norm, head._intermediate_layer_norm)
-        yield _Pair(model.masked_lm_head.bias, (head._bias,))
+        yield from _head_pairs(model, head)
+
+
+def _head_pairs(model: BertForPretraining, head: keras.layers.Layer) -> Iterator[_Pair]:
+    yield from _dense(model.masked_lm_head.dense, head._intermediate_dense)
+    yield from _norm(model.masked_lm_head.norm, head._intermediate_layer_norm)
+    yield _Pair(model.masked_lm_head.bias, (head._bias,))
 
 
 def _dense(layer: keras.layers.Dense, *twins: keras.layers.Layer) -> Iterator[_Pair]:

@@ -11,6 +11,24 @@ from kbert.preset_files import Architecture
 
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 
+# The heads of a BertForPreTraining: our weight -> its names, in new files and in old.
+HEADS_PREFIX = "cls."
+_TRANSFORM = f"{HEADS_PREFIX}predictions.transform"
+MASKED_LM_NAMES: dict[str, tuple[str, ...]] = {
+    "dense.kernel": (f"{_TRANSFORM}.dense.weight",),
+    "dense.bias": (f"{_TRANSFORM}.dense.bias",),
+    "norm.gamma": (f"{_TRANSFORM}.LayerNorm.weight", f"{_TRANSFORM}.LayerNorm.gamma"),
+    "norm.beta": (f"{_TRANSFORM}.LayerNorm.bias", f"{_TRANSFORM}.LayerNorm.beta"),
+    "bias": (
+        f"{HEADS_PREFIX}predictions.bias",
+        f"{HEADS_PREFIX}predictions.decoder.bias",
+    ),
+}
+NEXT_SENTENCE_NAMES: dict[str, tuple[str, ...]] = {
+    "kernel": (f"{HEADS_PREFIX}seq_relationship.weight",),
+    "bias": (f"{HEADS_PREFIX}seq_relationship.bias",),
+}
+
 
 class Tensor(NamedTuple):
     """One weight of a BERT."""

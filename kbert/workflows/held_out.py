@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from kbert.errors import DataError
 # Enough to tell models apart, few enough to be evaluated many times.
 MAX_DOCUMENTS = 1000
 MAX_CHARACTERS = 1_000_000
+
+_NO_PAIRS = "Or do without pairs: --set train.next_sentence_weight=0"
 
 Key = tuple[int, int]
 """A document: its file's number in the corpus, its own number in the file."""
@@ -86,22 +89,37 @@ def _documents(corpus: Corpus) -> Iterator[tuple[Key, list[str]]]:
             yield key, texts
 
 
+def check_documents(corpus: Corpus, least: int) -> None:
+    """Checks that a corpus of which nothing is held out has so many documents.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    found = sum(1 for _ in itertools.islice(_documents(corpus), least))
+    if found < least:
+        raise _too_few(corpus, found, "next-sentence prediction needs two", _NO_PAIRS)
+
+
 def _check_enough(corpus: Corpus, found: int, least: int) -> None:
-    if not found:
-        raise DataError(f"{corpus.name} has no documents: there is no text in it.")
     if found >= 2 * least:
         return
+    mend = "Or give held-out text of its own (--set data.validation=FILE)"
+    if least == 1:
+        reason = "one is trained on, another is held out to measure on"
+        raise _too_few(corpus, found, reason, mend)
     reason = (
         "next-sentence prediction needs two documents to train on and two to measure on"
-        if least > 1
-        else "one is trained on, another is held out to measure on"
     )
-    mend = ", or do without: --set train.next_sentence_weight=0" if least > 1 else ""
-    raise DataError(
+    raise _too_few(corpus, found, reason, f"{mend}. {_NO_PAIRS}")
+
+
+def _too_few(corpus: Corpus, found: int, reason: str, mend: str) -> DataError:
+    if not found:
+        return DataError(f"{corpus.name} has no documents: there is no text in it.")
+    return DataError(
         f"{corpus.name} has {found} document{'s' * (found != 1)}, and {reason}. A "
         "blank line ends a document; --set data.document=line makes each line one, "
-        "--set data.document=file each file. Or give held-out text of its own "
-        f"(--set data.validation=FILE){mend}."
+        f"--set data.document=file each file. {mend}."
     )
 
 

@@ -4,29 +4,24 @@ What is saved is a keras-hub preset: a BertMaskedLM with its tokenizer. The head
 next sentence, which keras-hub has no place for, lies beside it in the same folder.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import keras_hub
-import numpy as np
-import safetensors.numpy
 
 from kbert.encoder import copy_from_keras_hub, copy_to_keras_hub
 from kbert.errors import PresetError
 from kbert.models import MASKED_LM, NEXT_SENTENCE, BertForPretraining
-from kbert.preset_files import Architecture, read_architecture, read_json
+from kbert.preset_files import Architecture, read_architecture
 from kbert.presets import Preset, load_backbone
 from kbert.pretrain_settings import PretrainTrainSettings
 from kbert.runs import RunFolder
 from kbert.training.compiling import build_schedule, compile_to_train
 from kbert.training.lamb import Lamb
 from kbert.training.optimizer import AdamW, WarmupSchedule
+from kbert.workflows.pretraining_heads import load_heads, save_next_sentence_head
 
-NEXT_SENTENCE_FILE = "next_sentence.safetensors"
-_HEAD_WEIGHTS = "task.weights.h5"
 _BYTES_PER_WEIGHT = 4  # float32
 
 
@@ -81,15 +76,7 @@ class Pretrainee:
         num_bytes = _BYTES_PER_WEIGHT * masked_lm.count_params()
         with run.writing_model(num_bytes) as folder:
             masked_lm.save_to_preset(str(folder))
-            head = self.model.next_sentence_head
-            if head is not None:
-                safetensors.numpy.save_file(
-                    {
-                        "kernel": keras.ops.convert_to_numpy(head.dense.kernel),
-                        "bias": keras.ops.convert_to_numpy(head.dense.bias),
-                    },
-                    folder / NEXT_SENTENCE_FILE,
-                )
+            save_next_sentence_head(self.model, folder)
 
 
 def build_model(
@@ -105,7 +92,7 @@ def build_model(
     )
 
 
-def load_weights_of(preset: Preset, model: BertForPretraining) -> Sequence[str]:
+def load_weights_of(preset: Preset, model: BertForPretraining) -> list[str]:
     """Loads a preset into kbert's BERT, with the pretraining heads that it has.
 
     Returns:
@@ -115,18 +102,8 @@ def load_weights_of(preset: Preset, model: BertForPretraining) -> Sequence[str]:
         PresetError: weights cannot be read, or do not fit.
     """
     backbone = load_backbone(preset)
-    missing = []
-    head = _load_masked_lm_head(preset.folder, backbone)
-    if head is None:
-        missing.append("masked-LM head")
-    copy_from_keras_hub(backbone, model, head)
-    if model.next_sentence_head is not None:
-        file = preset.folder / NEXT_SENTENCE_FILE
-        if file.is_file():
-            _load_next_sentence_head(file, model.next_sentence_head.dense)
-        else:
-            missing.append("next-sentence head")
-    return missing
+    copy_from_keras_hub(backbone, model)
+    return load_heads(preset, backbone, model)
 
 
 def compile_pretraining(
@@ -186,38 +163,3 @@ def load_pretrained(
     if missing := load_weights_of(preset, model):
         raise PresetError(f"{preset.folder} has no {' and no '.join(missing)}.")
     return model
-
-
-def _load_masked_lm_head(
-    folder: Path, backbone: keras_hub.models.BertBackbone
-) -> keras.layers.Layer | None:
-    """The masked-LM head of a keras-hub preset; None where it has none."""
-    file, config = folder / _HEAD_WEIGHTS, folder / "task.json"
-    if not config.is_file() or not file.is_file():
-        return None
-    if read_json(config).get("class_name") != "BertMaskedLM":
-        return None
-    masked_lm = keras_hub.models.BertMaskedLM(backbone)
-    try:
-        masked_lm.load_task_weights(str(file))
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise PresetError(
-            f"{file} cannot be loaded into the model of {folder / 'config.json'}: "
-            f"{' '.join(str(error).split())[:300]}"
-        ) from error
-    return masked_lm.masked_lm_head
-
-
-def _load_next_sentence_head(file: Path, dense: keras.layers.Dense) -> None:
-    try:
-        weights = safetensors.numpy.load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise PresetError(f"{file} is damaged: {error}. Copy it again.") from error
-    for variable in (dense.kernel, dense.bias):
-        value = weights.get(variable.name, np.zeros(0))
-        if value.shape != tuple(variable.shape):
-            raise PresetError(
-                f"{file} must have {variable.name} of shape {tuple(variable.shape)}. "
-                f"Received: {value.shape}."
-            )
-        variable.assign(value)

@@ -21,8 +21,8 @@ from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
+from kbert.workflows.pretraining_idle import idle_settings, is_given
 from kbert.workflows.pretraining_job import PretrainJob
-from kbert.workflows.pretraining_idle import idle_settings
 from kbert.workflows.pretraining_prepared import preparation_choices
 from kbert.workflows.pretraining_reading import (
     Reading,
@@ -36,7 +36,7 @@ from kbert.workflows.pretraining_reading import (
     tokenizing_of,
     trains_vocabulary,
 )
-from kbert.workflows.pretraining_resolving import resolve_pretraining
+from kbert.workflows.pretraining_resolving import NUMBERS, resolve_pretraining
 from kbert.workflows.sizes import DEFAULT_SIZE, new_architecture
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def prepare(
     choice = choose(config.train.precision, config.train.jit_compile)
     lowercase, strip_accents = tokenizing_of(config, preset)
     architecture = _architecture(config, preset, expected_vocabulary_size(config))
+    name = _default_name(config, reading)
     config = resolve_pretraining(
         config,
         architecture,
@@ -70,7 +71,7 @@ def prepare(
         strip_accents=strip_accents,
         trains_vocabulary=trains_vocabulary(config, reading),
     )
-    path = output or FreshName(Path("runs"), _default_name(config, reading))
+    path = output or FreshName(Path("runs"), name)
     kept = with_absolute_paths(config)
     check_output(path, kept, needed_bytes=_BYTES_OF_A_RUN * architecture.num_parameters)
     logger.info("precision: %s", choice)
@@ -220,7 +221,10 @@ def _default_name(config: PretrainConfig, reading: Reading) -> str:
     preset = config.model.preset
     if preset is not None:
         return f"{reading.name}-{Path(preset.removeprefix('hf://')).name}"
-    return f"{reading.name}-{config.model.size or 'bert'}"
+    size = config.model.size or DEFAULT_SIZE
+    if config.model.size is None and any(is_given(config.model, n) for n in NUMBERS):
+        size = "bert"
+    return f"{reading.name}-{size}"
 
 
 def _summary(a: Architecture) -> str:

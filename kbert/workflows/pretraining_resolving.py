@@ -18,7 +18,7 @@ DEFAULT_SHORT_SHARE = 0.9
 _EVALUATIONS = 20
 
 # The numbers of an architecture, and what only a new model can be given.
-_NUMBERS = (
+NUMBERS = (
     "num_layers",
     "num_heads",
     "hidden_dim",
@@ -26,7 +26,7 @@ _NUMBERS = (
     "max_sequence_length",
     "dropout",
 )
-_OF_A_NEW_MODEL = ("size", *_NUMBERS[:-1], "position_embedding", "vocabulary_size")
+_OF_A_NEW_MODEL = ("size", *NUMBERS[:-1], "position_embedding", "vocabulary_size")
 
 
 def check_settings(config: PretrainConfig) -> None:
@@ -102,7 +102,7 @@ def resolve_pretraining(
     )
     decided: dict[str, Any] = {"lowercase": lowercase, "strip_accents": strip_accents}
     if config.model.preset is None:  # A preset says the rest.
-        decided |= {name: getattr(architecture, name) for name in _NUMBERS}
+        decided |= {name: getattr(architecture, name) for name in NUMBERS}
     if trains_vocabulary:
         size = config.model.vocabulary_size or DEFAULT_VOCABULARY_SIZE
         decided["vocabulary_size"] = size

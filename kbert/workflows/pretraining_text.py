@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from kbert.data.corpus import Corpus, CorpusOptions, open_corpus
+from kbert.errors import UserError
 from kbert.pretrain_settings import CorpusSettings, PretrainDataSettings
 from kbert.progress import ProgressLine
-from kbert.vocabulary_training import train_vocabulary
-from kbert.workflows.held_out import HeldOut, hold_out
+from kbert.vocabulary_training import count_words, learn_pieces
+from kbert.workflows.held_out import HeldOut, check_documents, hold_out
 
 logger = logging.getLogger(__name__)
+
+_MIN_FREQUENCY = 2  # of a character or a piece, as `kbert vocab` has it by default
 
 
 def corpus_options(data: CorpusSettings, split: str | None = None) -> CorpusOptions:
@@ -79,14 +82,17 @@ def learn_vocabulary(
     """A vocabulary trained on a corpus.
 
     Raises:
-        UserError: see `train_vocabulary`.
+        UserError: see `learn_pieces`.
     """
-    vocabulary = train_vocabulary(
-        texts_of(corpus, progress, "vocabulary"),
-        size=size,
-        lowercase=lowercase,
-        strip_accents=strip_accents,
-    )
+    texts = texts_of(corpus, progress, "vocabulary")
+    counts = count_words(texts, lowercase=lowercase, strip_accents=strip_accents)
+    try:
+        vocabulary = learn_pieces(counts, size=size, min_frequency=_MIN_FREQUENCY)
+    except UserError as error:
+        raise type(error)(
+            f"{corpus.name}: {error} The size is model.vocabulary_size; `kbert vocab` "
+            "takes a minimum frequency, and model.vocabulary the file that it writes."
+        ) from None
     logger.info("vocabulary: %s tokens, trained on the text", f"{len(vocabulary):,}")
     return vocabulary
 
@@ -99,13 +105,11 @@ def draw_held_out(
     Raises:
         DataError: there are too few documents.
     """
+    least = 2 if next_sentence else 1
     if data.validation is not None:
+        check_documents(corpus, least)
         return HeldOut()
-    held_out = hold_out(
-        corpus,
-        share=data.validation_share,
-        seed=seed,
-        least=2 if next_sentence else 1,
-    )
+    share = data.validation_share
+    held_out = hold_out(corpus, share=share, seed=seed, least=least)
     logger.info("held out: %s documents", f"{len(held_out.texts):,}")
     return held_out

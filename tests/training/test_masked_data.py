@@ -1,4 +1,4 @@
-"""What is fed to a pretraining: order, masks, phases, and how much each token counts."""
+"""What is fed to a pretraining: order, masks, phases, and what each token counts."""
 
 import keras
 import numpy as np
