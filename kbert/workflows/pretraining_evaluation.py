@@ -73,7 +73,8 @@ def evaluate_pretrained(
         lowercase=preset.lowercase,
         strip_accents=preset.strip_accents,
     )
-    blocks = _blocks(config, task, tokenizer, own=data is None)
+    own = run if data is None else None
+    blocks = _blocks(config, task, tokenizer, own)
     model = load_pretrained(preset, next_sentence=task.next_sentence, dtype=precision)
     scores = PretrainingScores(model)
     scores.compile()
@@ -149,10 +150,20 @@ def _config(
 
 
 def _blocks(
-    config: PretrainConfig, task: MaskedLM, tokenizer: WordPieceTokenizer, *, own: bool
+    config: PretrainConfig,
+    task: MaskedLM,
+    tokenizer: WordPieceTokenizer,
+    own: RunFolder | None,
 ) -> Iterable[Examples]:
-    if own:
+    """The examples to measure on.
+
+    Args:
+        own: the run, where its own held-out text is meant.
+    """
+    if own is not None:
         material = own_material(config, tokenizer)
+        if config.data.validation is None:
+            _warn_of_changes(own, material.describe())
         return [material.validation_examples(task.max_length)]
     corpus = open_corpus(config.data.sources, corpus_options(config.data))
     for note in corpus.notes:
@@ -172,3 +183,19 @@ def _blocks(
         keep=lambda *document: True,
     )
     return source.blocks(0)
+
+
+def _warn_of_changes(run: RunFolder, now: Mapping[str, Any]) -> None:
+    """Says when the documents held out may not be those that the run held out."""
+    then = run.read_info().get("data", {})
+    if _fingerprints(then) not in ([], _fingerprints(now)):
+        logger.warning(
+            "%s is not as it was when %s was trained: some of what is held out now may "
+            "have been trained on. Give other text with --data.",
+            now["name"],
+            run.path,
+        )
+
+
+def _fingerprints(data: Mapping[str, Any]) -> list[str]:
+    return [file["fingerprint"] for file in data.get("files", [])]

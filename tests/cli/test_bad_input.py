@@ -350,20 +350,20 @@ class TestOutputs:
         self, refused: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # As the system would answer; root would be let through.
-        monkeypatch.setattr("kbert.runs.os.access", lambda path, mode: False)
+        monkeypatch.setattr("kbert.new_runs.os.access", lambda path, mode: False)
         assert ". cannot be written to. Choose another --output" in refused()
 
     def test_a_read_only_disk(
         self, refused: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("kbert.runs._is_read_only", lambda folder: True)
+        monkeypatch.setattr("kbert.new_runs._is_read_only", lambda folder: True)
         assert ". cannot be written to. Choose another --output" in refused()
 
     def test_a_full_disk_is_noticed_before_training(
         self, refused: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         usage = SimpleNamespace(total=10**6, used=10**6, free=1000)
-        monkeypatch.setattr("kbert.runs.shutil.disk_usage", lambda path: usage)
+        monkeypatch.setattr("kbert.new_runs.shutil.disk_usage", lambda path: usage)
         message = refused()
         assert "0 MB free" in message
         assert "Make room, or choose another --output" in message

@@ -77,7 +77,7 @@ def test_the_option_is_for_pretrained_runs(kbert: Kbert, trained: Path) -> None:
     outcome = kbert("predict", trained, "a b", "--top-k", 3)
     assert outcome.code == 2
     assert "--top-k" in outcome.message
-    assert "text_classification" in outcome.message
+    assert "fine-tuned" in outcome.message
     url = "http://127.0.0.1:9/v1/models/imdb"
     outcome = kbert("predict", "--url", url, "a b", "--top-k", 3)
     assert outcome.code == 2

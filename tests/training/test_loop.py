@@ -91,14 +91,16 @@ def test_loss_of_an_update_is_the_mean_over_its_examples():
     data = training_data(Batching(32, 32), num_examples=40)
     _, recorder = run(model, data, plan(2))
     assert sorted(step.num_examples for step in recorder.steps) == [8, 32]
-    for step, batches in zip(recorder.steps, data.updates(2), strict=True):
+    groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
+    updates = data.updates(2)
+    for step, group, batches in zip(recorder.steps, groups, updates, strict=True):
         (batch,) = batches
-        logits = np.asarray(model(batch.features))[: len(batch.rows)]
+        logits = np.asarray(model(batch.features))[: len(group.rows)]
         log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        targets = data.targets[batch.rows]
+        targets = data.targets[group.rows]
         expected = -log_probabilities[np.arange(len(targets)), targets].mean()
         assert step.loss == pytest.approx(expected, abs=1e-5)
-        assert step.num_tokens == data.dataset.lengths[batch.rows].sum()
+        assert step.num_tokens == data.dataset.lengths[group.rows].sum()
 
 
 def test_padding_rows_and_tokens_do_not_change_the_weights():

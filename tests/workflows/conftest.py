@@ -1,4 +1,4 @@
-"""A tiny fine-tuning, run once for all tests of the workflows."""
+"""A tiny fine-tuning and a tiny pretraining, run once for all tests of workflows."""
 
 import itertools
 from pathlib import Path
@@ -8,6 +8,11 @@ import keras_hub
 import pytest
 
 import kbert
+from kbert.data.prepared import Prepared
+from kbert.runs import RunFolder
+from kbert.workflows.pretrain import pretrain
+from kbert.workflows.pretraining_preparing import prepare_only
+from tests.pretraining_runs import config_for, write_corpus
 from tests.tiny import VOCABULARY, build_backbone
 
 
@@ -59,3 +64,22 @@ def tiny_run(
             "data.test": str(examples),
         },
     )
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text") / "corpus.txt")
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> RunFolder:
+    """A finished pretraining with both losses."""
+    output = tmp_path_factory.mktemp("runs") / "pretrained"
+    return pretrain(config_for(corpus), output=output)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Prepared:
+    """The text prepared for two lengths."""
+    config = config_for(corpus, data__short_length=12, model__lowercase=True)
+    return prepare_only(config, tmp_path_factory.mktemp("prepared") / "corpus")
