@@ -29,6 +29,8 @@ TITLES = {
     "matthews_correlation": "Matthews correlation",
     "roc_auc": "ROC AUC",
     "expected_calibration_error": "calibration error",
+    "masked_lm_accuracy": "masked-LM accuracy",
+    "next_sentence_accuracy": "next-sentence accuracy",
 }
 _SHORT_TITLES = {
     "num_examples": "examples",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbert.config import (
@@ -260,6 +260,7 @@ configs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(config=configs, comments=st.booleans())
 def test_toml_there_and_back(
     tmp_path_factory: pytest.TempPathFactory, config: FinetuneConfig, comments: bool
