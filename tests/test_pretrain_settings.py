@@ -104,11 +104,6 @@ def test_settings_that_contradict_each_other(assignments, rule):
 @pytest.mark.parametrize(
     ("assignments", "sentence"),
     [
-        (["data.train_split=test"], "data.train_split = test has no effect: no source"),
-        (
-            ["data.data_dir=d"],
-            "data.data_dir = d has no effect: no source is tfds:NAME",
-        ),
         (
             ["train.next_sentence_weight=0", "data.short_sequence_rate=0.2"],
             "data.short_sequence_rate = 0.2 has no effect: it is for pairs",

@@ -13,7 +13,7 @@ from kbert.data.corpus_parts import (
     open_file,
     open_named,
 )
-from kbert.data.corpus_paths import SPECS, find_files
+from kbert.data.corpus_paths import SPECS, find_files, is_named
 from kbert.data.corpus_report import ReadingReport
 from kbert.data.pieces import MAX_PIECE_CHARACTERS, Piece
 from kbert.data.sources import file_kind
@@ -127,7 +127,7 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = _AS_USUAL) -> C
         raise DataError(f"A corpus needs at least one of {SPECS}. None was given.")
     if options.limit is not None and options.limit < 1:
         raise DataError(f"data.limit must be at least 1. Received: {options.limit}")
-    named = sorted({s for s in specs if s == "sample" or s.startswith("tfds:")})
+    named = sorted({s for s in specs if is_named(s)})
     paths, notes = find_files([spec for spec in specs if spec not in named])
     parts = [open_file(path, options) for path in paths]
     if not named and not any(part.num_bytes for part in parts):
@@ -171,9 +171,9 @@ def _as_file(parts: list[Part], limit: int | None) -> CorpusFile:
         for part in parts:
             document = -1
             for piece in part.read(note_broken):
+                if piece.document == limit:
+                    break
                 document = first + piece.document
-                if document == limit:
-                    return
                 yield Piece(piece.text, document, piece.line)
             first = max(first, document + 1)
 
@@ -217,6 +217,6 @@ def _without_effect(
     if options.text is not None and not named and not any(is_table):
         yield f"data.text = {options.text} has no effect: plain text has no columns"
     if options.split != "train" and not named:
-        yield f"data.split = {options.split} has no effect: files have no splits"
+        yield f"data.train_split = {options.split} has no effect: files have no splits"
     if options.data_dir and not any(spec.startswith("tfds:") for spec in named):
         yield "data.data_dir has no effect: only a tfds:NAME data set has one"

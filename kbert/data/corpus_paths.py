@@ -13,6 +13,11 @@ from kbert.errors import DataError
 SPECS = "files, globs, folders, tfds:NAME[/CONFIG] and sample"
 
 
+def is_named(spec: str) -> bool:
+    """Whether a source is no path: a TFDS data set, or the sample."""
+    return spec == "sample" or spec.startswith("tfds:")
+
+
 def find_files(specs: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:
     """Returns the files that paths, globs and folders name, sorted, and notes on them.
 

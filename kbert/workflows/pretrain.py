@@ -165,7 +165,9 @@ def _finish(
     """Evaluates the model that the run keeps, in float32, as it was written."""
     length = job.config.data.max_length
     model = load_pretrained(
-        resolve_preset(str(run.path)), next_sentence=job.next_sentence
+        # From the root: a folder `sample` is not the preset of that name.
+        resolve_preset(str(run.path.absolute())),
+        next_sentence=job.next_sentence,
     )
     scores = PretrainingScores(model)
     scores.compile()

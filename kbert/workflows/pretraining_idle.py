@@ -24,9 +24,6 @@ def idle_settings(config: PretrainConfig, *, is_prepared: bool) -> Iterator[str]
     idle = {}
     if is_prepared:
         idle["data.data_dir"] = "the text is prepared already"
-    elif not any(source.startswith("tfds:") for source in data.sources):
-        for name in ("train_split", "data_dir"):
-            idle[f"data.{name}"] = "no source is tfds:NAME"
     if train.next_sentence_weight == 0:
         idle["data.short_sequence_rate"] = "it is for pairs of segments"
     if data.validation is not None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from kbert.data.corpus import Corpus, CorpusOptions, open_corpus
-from kbert.errors import UserError
+from kbert.data.corpus_paths import find_files, is_named
+from kbert.errors import ConfigError, UserError
 from kbert.pretrain_settings import CorpusSettings, PretrainDataSettings
 from kbert.progress import ProgressLine
 from kbert.vocabulary_training import count_words, learn_pieces
@@ -50,13 +51,40 @@ def open_validation(data: PretrainDataSettings) -> Corpus | None:
 
     Raises:
         DataError: it does not exist, cannot be read, or is empty.
+        ConfigError: it is trained on too.
     """
     if data.validation is None:
         return None
     of_tfds = next((s for s in data.sources if s.startswith("tfds:")), None)
-    if of_tfds is not None and not os.path.exists(data.validation):
+    is_split = of_tfds is not None and not os.path.exists(data.validation)
+    _check_apart(data, is_split)
+    if is_split:
+        assert of_tfds is not None
         return open_corpus([of_tfds], corpus_options(data, data.validation))
     return open_corpus([data.validation], corpus_options(data))
+
+
+def _check_apart(data: PretrainDataSettings, is_split: bool) -> None:
+    """Checks that what is held out is not trained on."""
+    assert data.validation is not None
+    if is_split:
+        shared = [data.validation] if data.validation == data.train_split else []
+    else:
+        trained, held_out = (
+            {
+                os.path.realpath(path)
+                for path in find_files([s for s in specs if not is_named(s)])[0]
+            }
+            for specs in (data.sources, [data.validation])
+        )
+        named = set(data.sources) & {data.validation}
+        shared = sorted(trained & held_out) or sorted(named)
+    if shared:
+        raise ConfigError(
+            f"data.validation is text that is not trained on. Received: {shared[0]}, "
+            "which is among the sources too. Leave it out there, or leave "
+            "data.validation out: a share of the documents is held out then."
+        )
 
 
 def texts_of(corpus: Corpus, progress: TextIO | None, label: str) -> Iterator[str]:

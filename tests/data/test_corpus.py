@@ -110,9 +110,10 @@ def test_what_ends_a_document(tmp_path, document, expected):
     assert [(p.text, p.document, p.line) for p in file.pieces()] == expected
 
 
+@pytest.mark.parametrize("small", [0, corpus_module.SMALL_BYTES])
 @pytest.mark.parametrize("document", ["blank_line", "line", "file"])
-def test_a_limit_counts_documents_of_a_file(tmp_path, monkeypatch, document):
-    monkeypatch.setattr(corpus_module, "SMALL_BYTES", 0)
+def test_a_limit_counts_documents_of_a_file(tmp_path, monkeypatch, document, small):
+    monkeypatch.setattr(corpus_module, "SMALL_BYTES", small)
     for name in "ab":
         write(tmp_path / name, "\n\n".join(f"{name}{n}" for n in "123"))
     limited = {"document": document, "limit": 2}

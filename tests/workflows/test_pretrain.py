@@ -296,3 +296,10 @@ def test_the_api_takes_one_source_or_several(tmp_path):
     with pytest.raises(ConfigError, match=r"did you mean train\.max_steps"):
         kbert.pretrain(settings={"train.max_step": 3})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_may_bear_the_name_of_a_preset(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_for(corpus, train__max_steps=2, train__eval_steps=2)
+    run = kbert.pretrain(output="sample", settings=settings)
+    assert run.metrics["validation"]["num_masked"] > 0
