@@ -300,6 +300,6 @@ def test_the_api_takes_one_source_or_several(tmp_path):
 
 def test_a_run_may_bear_the_name_of_a_preset(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = settings_for(corpus, train__max_steps=2, train__eval_steps=2)
-    run = kbert.pretrain(output="sample", settings=settings)
-    assert run.metrics["validation"]["num_masked"] > 0
+    config = config_for(corpus, train__max_steps=2, train__eval_steps=2)
+    run = pretrain(config, output=Path("sample"))
+    assert run.read_metrics()["validation"]["num_masked"] > 0
