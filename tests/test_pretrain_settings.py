@@ -8,7 +8,7 @@ from kbert.config import config_to_toml, load_config
 from kbert.errors import ConfigError
 from kbert.pretrain_settings import PretrainConfig, VocabConfig
 from kbert.settings import describe_settings
-from kbert.workflows.pretraining_idle import idle_settings
+from kbert.workflows.pretraining_idle import idle_settings, idle_when_preparing
 from kbert.workflows.pretraining_resolving import (
     check_same_vocabulary,
     check_settings,
@@ -270,3 +270,12 @@ def test_another_vocabulary_says_where_it_differs(given, place):
         check_same_vocabulary(("a", "b", "c"), given, "the preset p", "Mend it")
     assert "must be that of the preset p" in str(caught.value)
     assert place in str(caught.value)
+
+
+def test_what_does_not_matter_to_preparing_is_named():
+    given = ["model.size=base", "data.whole_word=true", "train.max_steps=5"]
+    (sentence,) = idle_when_preparing(load(*given))
+    named = {"model.size", "data.whole_word", "train.max_steps"}
+    assert set(sentence.partition(":")[0].split(", ")) == named
+    needed = ["model.vocabulary_size=50", "data.max_length=64", "train.seed=3"]
+    assert list(idle_when_preparing(load(*needed))) == []

@@ -38,10 +38,11 @@ class HeldOut:
 
 
 def hold_out(corpus: Corpus, *, share: float, seed: int, least: int) -> HeldOut:
-    """Draws documents from all over the corpus; the seed decides which.
+    """Draws documents; the seed decides which.
 
-    Reading ends once a thousand documents, or a million characters, are held out: a
-    corpus may be larger than anybody wants to read twice.
+    Reading ends once a thousand documents, or a million characters, are held out, since
+    a corpus may be larger than anybody wants to read twice: of a very large one they
+    come from its first files.
 
     Args:
         share: of the documents.

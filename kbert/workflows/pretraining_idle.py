@@ -45,3 +45,36 @@ def idle_settings(config: PretrainConfig, *, is_prepared: bool) -> Iterator[str]
             f"train.warmup_steps = {train.warmup_steps}: the training has "
             f"{train.max_steps} steps, so that the learning rate only rises."
         )
+
+
+# What decides the examples, and not how a model is trained on them.
+_OF_EXAMPLES = {
+    "model": {"preset", "vocabulary", "vocabulary_size", "lowercase", "strip_accents"},
+    "train": {"seed", "next_sentence_weight"},
+}
+_OF_MASKS = {
+    "mask_selection_rate",
+    "mask_token_rate",
+    "random_token_rate",
+    "whole_word",
+}
+
+
+def idle_when_preparing(config: PretrainConfig) -> Iterator[str]:
+    """A sentence where settings are given that do not matter to `--prepare-only`."""
+    idle = [
+        f"{section}.{name}"
+        for section, settings in config
+        for name in type(settings).model_fields
+        if is_given(settings, name)
+        and (
+            name in _OF_MASKS
+            if section == "data"
+            else name not in _OF_EXAMPLES[section]
+        )
+    ]
+    if idle:
+        yield (
+            f"{', '.join(idle)}: without effect on the examples; give it again when "
+            "the prepared folder is trained on."
+        )

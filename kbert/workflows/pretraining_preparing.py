@@ -21,7 +21,11 @@ from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
-from kbert.workflows.pretraining_idle import idle_settings, is_given
+from kbert.workflows.pretraining_idle import (
+    idle_settings,
+    idle_when_preparing,
+    is_given,
+)
 from kbert.workflows.pretraining_job import PretrainJob
 from kbert.workflows.pretraining_prepared import preparation_choices
 from kbert.workflows.pretraining_reading import (
@@ -111,6 +115,8 @@ def prepare_only(
             f"{given} is prepared already. Train on it: kbert pretrain {given}"
         )
     _warn_of_idle_settings(config, reading)
+    for sentence in idle_when_preparing(config):
+        logger.warning("%s", sentence)
     assert reading.corpus is not None, "it is no prepared folder"
     folder = output or Path("prepared") / reading.name
     check_folder(folder)

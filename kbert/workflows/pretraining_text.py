@@ -107,7 +107,7 @@ def learn_vocabulary(
     strip_accents: bool,
     progress: TextIO | None,
 ) -> tuple[str, ...]:
-    """A vocabulary trained on a corpus.
+    """A vocabulary trained on a corpus, on the documents held out of it too.
 
     Raises:
         UserError: see `learn_pieces`.
