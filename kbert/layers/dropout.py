@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+_MOST = 255 / 256  # more would leave nothing of a byte
+
 
 @keras.saving.register_keras_serializable(package="kbert")
 class ByteDropout(keras.layers.Layer):
@@ -63,6 +65,6 @@ class ByteDropout(keras.layers.Layer):
 
     def _threshold(self):  # type: ignore[no-untyped-def]
         """256 times the rate, rounded up as often as its fraction says: uint8."""
-        fraction, whole = math.modf(256 * self.rate)
+        fraction, whole = math.modf(256 * min(self.rate, _MOST))
         rounds_up = keras.random.uniform((), seed=self.seed_generator) < fraction
         return ops.cast(rounds_up, "uint8") + ops.cast(int(whole), "uint8")

@@ -91,3 +91,8 @@ def test_serializable():
 def test_bad_rate(rate):
     with pytest.raises(ValueError, match=r"at least 0 and below 1. Received"):
         ByteDropout(rate)
+
+
+def test_nearly_everything_can_be_left_out():
+    kept = np.asarray(ByteDropout(0.999)(np.ones((100, 256), "float32"), training=True))
+    assert 0 < np.count_nonzero(kept) < 200  # 1 of 256, not all of a wrapped byte
