@@ -67,12 +67,13 @@ def adopt_prepared(config: PretrainConfig, prepared: Prepared) -> PretrainConfig
 
 
 def _lengths(data: PretrainDataSettings, prepared: Prepared) -> dict[str, int | None]:
-    """`max_length` and `short_length`: those asked for, or all that there are."""
+    """`max_length` and `short_length`: those asked for, else all that there are."""
     there, given = prepared.lengths, data.model_fields_set
-    longest = data.max_length if "max_length" in given else there[-1]
-    shortest = next((length for length in there if length < longest), None)
-    if "short_length" in given:
-        shortest = data.short_length
+    longest, shortest = data.max_length, data.short_length
+    if "max_length" not in given:
+        longest = there[-1]
+        if "short_length" not in given and len(there) > 1:
+            shortest = there[0]
     lengths = {"max_length": longest, "short_length": shortest}
     for name, asked in lengths.items():
         if asked is not None and asked not in there:

@@ -28,6 +28,18 @@ def test_what_is_prepared_is_what_is_made_on_the_way(prepared, corpus, tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("max_length", "phases"), [(None, [12, 24]), (24, [24]), (12, [12])]
+)
+def test_all_lengths_of_a_prepared_folder_or_the_one_asked_for(
+    prepared, tmp_path, max_length, phases
+):
+    new = dict.fromkeys(("model__vocabulary_size", "data__validation_share"))
+    config = config_for(prepared.folder, data__max_length=max_length, **new)
+    job = prepare(config, tmp_path / "run")
+    assert [phase.max_length for phase in job.data.phases] == phases
+
+
+@pytest.mark.parametrize(
     ("settings", "rule"),
     [
         ({"data__max_length": 16}, r"data.max_length 12 and 24. Received: 16"),
