@@ -8,14 +8,14 @@ from kbert.config import config_to_toml, load_config
 from kbert.errors import ConfigError
 from kbert.pretrain_settings import PretrainConfig, VocabConfig
 from kbert.settings import describe_settings
-from kbert.workflows.pretraining_idle import idle_settings, idle_when_preparing
-from kbert.workflows.pretraining_resolving import (
+from kbert.workflows.pretraining.idle import idle_settings, idle_when_preparing
+from kbert.workflows.pretraining.resolving import (
     check_same_vocabulary,
     check_settings,
     choose_pretraining_rate,
     short_steps,
 )
-from kbert.workflows.sizes import SIZES, new_architecture
+from kbert.workflows.pretraining.sizes import SIZES, new_architecture
 
 
 def load(*assignments: str) -> PretrainConfig:

@@ -67,7 +67,7 @@ def _evaluate(
     from kbert.tasks import is_pretrained
     from kbert.workflows.evaluate import evaluate as workflow
     from kbert.workflows.predictor import Predictor
-    from kbert.workflows.pretraining_evaluation import (
+    from kbert.workflows.pretraining.evaluation import (
         evaluate_pretrained,
         format_pretraining_metrics,
     )

@@ -98,7 +98,7 @@ def pretrain(
 
 
 def _prepare(config: "PretrainConfig", output: Path | None) -> None:
-    from kbert.workflows.pretraining_preparing import prepare_only
+    from kbert.workflows.pretraining.preparing import prepare_only
 
     prepared = prepare_only(config, output, sys.stderr)
     lengths = " and ".join(map(str, prepared.lengths))

@@ -17,7 +17,7 @@ from kbert.workflows import pretrain as pretraining
 from kbert.workflows.applying import Text, check_precision
 from kbert.workflows.mask_filler import MaskFiller
 from kbert.workflows.predictor import Predictor, open_predictor
-from kbert.workflows.pretraining_evaluation import evaluate_pretrained
+from kbert.workflows.pretraining.evaluation import evaluate_pretrained
 
 PathLike = str | os.PathLike[str]
 Config = TypeVar("Config", bound=Settings)
@@ -101,7 +101,7 @@ class Run:
         """The metrics on labelled texts, as `kbert evaluate` prints them.
 
         A pretrained run is measured on texts without labels: see
-        `kbert.workflows.pretraining_evaluation`.
+        `kbert.workflows.pretraining.evaluation`.
 
         Args:
             data: what to read, as `--data`; None for the run's own test data, or

@@ -18,10 +18,10 @@ from kbert.runs import RunFolder
 from kbert.training.loop import Plan, train
 from kbert.training.masked_scores import PretrainingScores, evaluate_examples
 from kbert.workflows.machine import machine, peak_memory, versions
-from kbert.workflows.pretraining_job import PretrainJob
-from kbert.workflows.pretraining_material import TextMaterial
-from kbert.workflows.pretraining_model import Pretrainee, load_pretrained
-from kbert.workflows.pretraining_preparing import prepare, warn_of_broken_text
+from kbert.workflows.pretraining.job import PretrainJob
+from kbert.workflows.pretraining.material import TextMaterial
+from kbert.workflows.pretraining.model import Pretrainee, load_pretrained
+from kbert.workflows.pretraining.preparing import prepare, warn_of_broken_text
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
 

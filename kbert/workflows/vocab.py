@@ -9,7 +9,7 @@ from kbert.errors import ConfigError
 from kbert.files import write_text
 from kbert.pretrain_settings import CorpusSettings
 from kbert.vocabulary_training import train_vocabulary
-from kbert.workflows.pretraining_text import open_text, texts_of
+from kbert.workflows.pretraining.text import open_text, texts_of
 
 logger = logging.getLogger(__name__)
 

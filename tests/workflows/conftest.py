@@ -11,7 +11,7 @@ import kbert
 from kbert.data.prepared import Prepared
 from kbert.runs import RunFolder
 from kbert.workflows.pretrain import pretrain
-from kbert.workflows.pretraining_preparing import prepare_only
+from kbert.workflows.pretraining.preparing import prepare_only
 from tests.pretraining_runs import config_for, write_corpus
 from tests.tiny import VOCABULARY, build_backbone
 

@@ -19,11 +19,11 @@ from kbert.tokenization import WordPieceTokenizer
 from kbert.training.loop import Step
 from kbert.training.masked_data import lay_out
 from kbert.vocabulary import read_vocabulary
-from kbert.workflows.masking import build_mask
 from kbert.workflows.pretrain import pretrain
-from kbert.workflows.pretraining_model import load_pretrained
-from kbert.workflows.pretraining_preparing import prepare
-from kbert.workflows.pretraining_reading import own_material
+from kbert.workflows.pretraining.masking import build_mask
+from kbert.workflows.pretraining.model import load_pretrained
+from kbert.workflows.pretraining.preparing import prepare
+from kbert.workflows.pretraining.reading import own_material
 from kbert.workflows.reporting import RunListener
 from tests.pretraining_runs import (
     MAX_LENGTH,

@@ -16,16 +16,16 @@ from kbert.tasks.masked_lm import MaskedLM
 from kbert.tokenization import WordPieceTokenizer
 from kbert.training.masked_data import Mask, MaskedData, Phase, compile_mask
 from kbert.training.precision import Choice
-from kbert.workflows.masking import build_mask
-from kbert.workflows.pretraining_material import Material
-from kbert.workflows.pretraining_model import (
+from kbert.workflows.pretraining.masking import build_mask
+from kbert.workflows.pretraining.material import Material
+from kbert.workflows.pretraining.model import (
     Pretrainee,
     Vocabulary,
     build_model,
     compile_pretraining,
     load_weights_of,
 )
-from kbert.workflows.pretraining_resolving import short_steps
+from kbert.workflows.pretraining.resolving import short_steps
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from kbert.errors import ConfigError
 from kbert.pretrain_settings import PretrainDataSettings
-from kbert.workflows.pretraining_text import open_validation
+from kbert.workflows.pretraining.text import open_validation
 
 
 def settings(*sources: str, **values: str) -> PretrainDataSettings:

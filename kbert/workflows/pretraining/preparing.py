@@ -21,14 +21,14 @@ from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
-from kbert.workflows.pretraining_idle import (
+from kbert.workflows.pretraining.idle import (
     idle_settings,
     idle_when_preparing,
     is_given,
 )
-from kbert.workflows.pretraining_job import PretrainJob
-from kbert.workflows.pretraining_prepared import preparation_choices
-from kbert.workflows.pretraining_reading import (
+from kbert.workflows.pretraining.job import PretrainJob
+from kbert.workflows.pretraining.prepared import preparation_choices
+from kbert.workflows.pretraining.reading import (
     Reading,
     build_material,
     build_text_material,
@@ -40,8 +40,8 @@ from kbert.workflows.pretraining_reading import (
     tokenizing_of,
     trains_vocabulary,
 )
-from kbert.workflows.pretraining_resolving import NUMBERS, resolve_pretraining
-from kbert.workflows.sizes import DEFAULT_SIZE, new_architecture
+from kbert.workflows.pretraining.resolving import NUMBERS, resolve_pretraining
+from kbert.workflows.pretraining.sizes import DEFAULT_SIZE, new_architecture
 
 logger = logging.getLogger(__name__)
 

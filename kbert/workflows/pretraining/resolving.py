@@ -10,7 +10,7 @@ from kbert.preset_files import Architecture
 from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
 from kbert.training.precision import Choice
-from kbert.workflows.pretraining_idle import is_given
+from kbert.workflows.pretraining.idle import is_given
 from kbert.workflows.resolving import check_accumulation
 
 DEFAULT_VOCABULARY_SIZE = 30_000

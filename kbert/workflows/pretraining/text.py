@@ -11,7 +11,7 @@ from kbert.errors import ConfigError, UserError
 from kbert.pretrain_settings import CorpusSettings, PretrainDataSettings
 from kbert.progress import ProgressLine
 from kbert.vocabulary_training import count_words, learn_pieces
-from kbert.workflows.held_out import HeldOut, check_documents, hold_out
+from kbert.workflows.pretraining.held_out import HeldOut, check_documents, hold_out
 
 logger = logging.getLogger(__name__)
 

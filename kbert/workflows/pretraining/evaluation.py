@@ -17,10 +17,10 @@ from kbert.tasks.masked_lm import MaskedLM
 from kbert.tokenization import WordPieceTokenizer
 from kbert.training.masked_data import compile_mask
 from kbert.training.masked_scores import METRICS, PretrainingScores, evaluate_examples
-from kbert.workflows.masking import build_mask
-from kbert.workflows.pretraining_model import load_pretrained
-from kbert.workflows.pretraining_reading import own_material
-from kbert.workflows.pretraining_text import corpus_options
+from kbert.workflows.pretraining.masking import build_mask
+from kbert.workflows.pretraining.model import load_pretrained
+from kbert.workflows.pretraining.reading import own_material
+from kbert.workflows.pretraining.text import corpus_options
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import kbert
 from kbert.errors import ConfigError, DataError
 from kbert.runs import RunFolder, open_run
 from kbert.training.masked_scores import METRICS
-from kbert.workflows.pretraining_evaluation import (
+from kbert.workflows.pretraining.evaluation import (
     evaluate_pretrained,
     format_pretraining_metrics,
 )

@@ -12,21 +12,21 @@ from kbert.presets import Preset, resolve_preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
 from kbert.tokenization import WordPieceTokenizer
 from kbert.vocabulary import read_vocabulary
-from kbert.workflows.held_out import HeldOut
-from kbert.workflows.pretraining_material import (
+from kbert.workflows.pretraining.held_out import HeldOut
+from kbert.workflows.pretraining.material import (
     Material,
     PreparedMaterial,
     TextMaterial,
 )
-from kbert.workflows.pretraining_model import Vocabulary
-from kbert.workflows.pretraining_prepared import adopt_prepared
-from kbert.workflows.pretraining_resolving import (
+from kbert.workflows.pretraining.model import Vocabulary
+from kbert.workflows.pretraining.prepared import adopt_prepared
+from kbert.workflows.pretraining.resolving import (
     DEFAULT_VOCABULARY_SIZE,
     check_preset,
     check_same_vocabulary,
     check_settings,
 )
-from kbert.workflows.pretraining_text import (
+from kbert.workflows.pretraining.text import (
     draw_held_out,
     learn_vocabulary,
     open_text,

@@ -6,7 +6,7 @@ from typing import Any
 from kbert.data.prepared import Prepared
 from kbert.errors import ConfigError
 from kbert.pretrain_settings import PretrainConfig, PretrainDataSettings
-from kbert.workflows.pretraining_idle import is_given
+from kbert.workflows.pretraining.idle import is_given
 
 # How text became documents: kept in the folder, to go on with or to train on.
 CHOICES = (

@@ -3,8 +3,8 @@
 import pytest
 
 from kbert.errors import DataError
-from kbert.workflows import held_out
-from kbert.workflows.held_out import HeldOut, hold_out
+from kbert.workflows.pretraining import held_out
+from kbert.workflows.pretraining.held_out import HeldOut, hold_out
 from tests.data.pretraining_texts import FakeCorpus, FakeFile, random_corpus
 
 

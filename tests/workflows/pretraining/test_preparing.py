@@ -10,7 +10,7 @@ from kbert.presets import resolve_preset
 from kbert.training.lamb import Lamb
 from kbert.vocabulary import read_vocabulary
 from kbert.workflows.pretrain import pretrain
-from kbert.workflows.pretraining_preparing import prepare, prepare_only
+from kbert.workflows.pretraining.preparing import prepare, prepare_only
 from tests.pretraining_runs import MAX_LENGTH, adapting, config_for, write_corpus
 
 

@@ -19,7 +19,7 @@ from kbert.data.windows import Window, WindowTokenizer
 from kbert.errors import DataError
 from kbert.pretrain_settings import PretrainDataSettings
 from kbert.tokenization import WordPieceTokenizer
-from kbert.workflows.held_out import HeldOut
+from kbert.workflows.pretraining.held_out import HeldOut
 
 MAX_VALIDATION_EXAMPLES = 1024
 

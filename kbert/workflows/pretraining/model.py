@@ -14,13 +14,13 @@ from kbert.encoder import copy_from_keras_hub, copy_to_keras_hub
 from kbert.errors import PresetError
 from kbert.models import MASKED_LM, NEXT_SENTENCE, BertForPretraining
 from kbert.preset_files import Architecture, read_architecture
+from kbert.preset_heads import load_heads, save_next_sentence_head
 from kbert.presets import Preset, load_backbone
 from kbert.pretrain_settings import PretrainTrainSettings
 from kbert.runs import RunFolder
 from kbert.training.compiling import build_schedule, compile_to_train
 from kbert.training.lamb import Lamb
 from kbert.training.optimizer import AdamW, WarmupSchedule
-from kbert.workflows.pretraining_heads import load_heads, save_next_sentence_head
 
 _BYTES_PER_WEIGHT = 4  # float32
 

@@ -10,7 +10,7 @@ from kbert.errors import PresetError
 from kbert.models import BertForPretraining
 from kbert.preset_files import read_architecture
 from kbert.presets import resolve_preset
-from kbert.workflows.pretraining_model import build_model, load_weights_of
+from kbert.workflows.pretraining.model import build_model, load_weights_of
 from tests.preset_folders import hugging_face_weights, write_hugging_face_preset
 
 HIDDEN, VOCABULARY = 8, 20
