@@ -6,6 +6,7 @@ Relative paths in a setting, in a config file too, count from the working
 directory, as they do on the command line.
 """
 
+import contextlib
 import difflib
 import json
 import tomllib
@@ -78,7 +79,7 @@ def load_config(
         config_class: `FinetuneConfig` or another class of sections.
         file: a TOML file of at most 1 MB.
         assignments: `section.key=value`; the value is read as TOML, and as plain
-            text where it is no TOML or where only a text fits.
+            text or as a number of Python's where it is no TOML or does not fit.
         options: `section.key` -> value; None means "not given".
         option_names: `section.key` -> how messages call the option (`--epochs`).
 
@@ -201,13 +202,23 @@ def _fitting_value(item: _Given, config_class: type[Settings]) -> Any:
     """The value in the type that the setting takes; pydantic's error if none does."""
     section, _, name = item.key.partition(".")
     section_class = sections(config_class)[section]
+    # A column may be called 123 or true, and .1 is a number though not in TOML.
+    others = [] if item.raw is None else [item.raw, _number(item.raw)]
     try:
         return getattr(section_class.model_validate({name: item.value}), name)
     except ValidationError:
-        if item.raw is None:
-            raise
-        # A column may be called 123 or true.
-        return getattr(section_class.model_validate({name: item.raw}), name)
+        for value in others:
+            with contextlib.suppress(ValidationError):
+                return getattr(section_class.model_validate({name: value}), name)
+        raise
+
+
+def _number(text: str) -> int | float | str:
+    """A number in any of Python's spellings, `.1` and `1.` too; else the text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _settle_warmup(accepted: dict[str, _Given], problems: list[str]) -> None:

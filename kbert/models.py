@@ -63,7 +63,7 @@ class BertForPretraining(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "num_layers": num_layers,
             "num_heads": num_heads,
@@ -78,62 +78,69 @@ class BertForPretraining(keras.Model):
             "head_approximate_gelu": head_approximate_gelu,
             "head_layer_norm_epsilon": head_layer_norm_epsilon,
         }
-        policy = self.dtype_policy
+        self._make_encoder()
+        self._make_heads()
+        self.built = True
+
+    def _make_encoder(self) -> None:
+        arguments, policy = self._arguments, self.dtype_policy
         token_embedding = keras.layers.Embedding(
-            vocabulary_size,
-            hidden_dim,
+            arguments["vocabulary_size"],
+            arguments["hidden_dim"],
             embeddings_initializer=bert_initializer(),
             dtype=policy,
             name="token_embedding",
         )
         self.embeddings = BertEmbeddings(
             token_embedding,
-            max_sequence_length=max_sequence_length,
-            num_segments=num_segments,
-            dropout=dropout,
-            position_embedding=position_embedding,
+            max_sequence_length=arguments["max_sequence_length"],
+            num_segments=arguments["num_segments"],
+            dropout=arguments["dropout"],
+            position_embedding=arguments["position_embedding"],
             dtype=policy,
             name="embeddings",
         )
         self.encoder_layers = [
             EncoderLayer(
-                num_heads,
-                intermediate_dim,
-                dropout=dropout,
-                approximate_gelu=approximate_gelu,
+                arguments["num_heads"],
+                arguments["intermediate_dim"],
+                dropout=arguments["dropout"],
+                approximate_gelu=arguments["approximate_gelu"],
                 dtype=policy,
                 name=f"encoder_layer_{number}",
             )
-            for number in range(num_layers)
+            for number in range(arguments["num_layers"])
         ]
         self.pooler = keras.layers.Dense(
-            hidden_dim,
+            arguments["hidden_dim"],
             activation="tanh",
             kernel_initializer=bert_initializer(),
             dtype=policy,
-            trainable=next_sentence,
+            trainable=arguments["next_sentence"],
             name="pooler",
-        )
-        self.next_sentence_head = (
-            NextSentenceHead(dtype=policy, name=NEXT_SENTENCE)
-            if next_sentence
-            else None
         )
         self.embeddings.build()
         for layer in self.encoder_layers:
-            layer.build((None, None, hidden_dim))
-        self.pooler.build((None, hidden_dim))
+            layer.build((None, None, arguments["hidden_dim"]))
+        self.pooler.build((None, arguments["hidden_dim"]))
+
+    def _make_heads(self) -> None:
+        arguments, policy = self._arguments, self.dtype_policy
+        self.next_sentence_head = (
+            NextSentenceHead(dtype=policy, name=NEXT_SENTENCE)
+            if arguments["next_sentence"]
+            else None
+        )
         self.masked_lm_head = MaskedLMHead(
-            token_embedding,
-            approximate_gelu=head_approximate_gelu,
-            layer_norm_epsilon=head_layer_norm_epsilon,
+            self.embeddings.token_embedding,
+            approximate_gelu=arguments["head_approximate_gelu"],
+            layer_norm_epsilon=arguments["head_layer_norm_epsilon"],
             dtype=policy,
             name=MASKED_LM,
         )
-        self.masked_lm_head.build((None, None, hidden_dim))
+        self.masked_lm_head.build((None, None, arguments["hidden_dim"]))
         if self.next_sentence_head is not None:
-            self.next_sentence_head.build((None, hidden_dim))
-        self.built = True
+            self.next_sentence_head.build((None, arguments["hidden_dim"]))
 
     def call(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
         """See the class."""

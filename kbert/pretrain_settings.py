@@ -50,7 +50,8 @@ class PretrainDataSettings(CorpusSettings):
     """`[data]` of `kbert pretrain`: how examples are made of the text."""
 
     validation: Text | None = Field(
-        default=None, description="held-out text: a file, a folder or a TFDS split"
+        default=None,
+        description="held-out text: a file, a folder, a TFDS split or data set",
     )
     validation_share: Inner = Field(
         default=0.01,
@@ -94,7 +95,8 @@ class PretrainModelSettings(Settings):
         default=None, description="tokens of a vocabulary trained here; not set: 30000"
     )
     lowercase: bool | None = Field(
-        default=None, description="lowercase the text; not set: as the preset, or true"
+        default=None,
+        description="lowercase the text; not set: as preset or vocabulary have it",
     )
     strip_accents: bool | None = Field(
         default=None, description="strip accents; not set: where the text is lowercased"

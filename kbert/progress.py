@@ -68,7 +68,8 @@ class ProgressLine:
 
         Args:
             step: the number of steps done so far, of `total_steps`.
-            examples: examples in the steps since the last update.
+            examples: examples in the steps since the last update; 0 where `unit` is
+                what the speed is told in.
             tokens: tokens in the steps since the last update; 0 where nobody counts.
             figures: what to show besides, in this order: `loss`, `learning_rate`...
                 One that is left out is shown as it was last given.
@@ -173,7 +174,10 @@ class ProgressLine:
             parts.append(f"{self.unit} {self._step:,}")
         parts += [f"{_title(k)} {_number(v)}" for k, v in self._figures.items()]
         if speeds:
-            parts.append(f"{_speed(speeds.examples)} examples/s")
+            if speeds.examples:
+                parts.append(f"{_speed(speeds.examples)} examples/s")
+            else:
+                parts.append(f"{_speed(speeds.steps)} {self.unit}/s")
             if speeds.tokens:
                 parts.append(f"{_speed(speeds.tokens)} tokens/s")
         return parts

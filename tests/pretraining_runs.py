@@ -1,6 +1,7 @@
 """A text of the tiny language and settings of a pretraining of a few seconds."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def settings_for(*sources: Path | str, **others: Any) -> dict[str, Any]:
     }
     settings |= {name.replace("__", "."): value for name, value in others.items()}
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def options_for(**others: object) -> list[str]:
+    """`--set` for each setting of a tiny pretraining."""
+    settings = settings_for(**(others | {"data__sources": None}))
+    return [
+        part
+        for name, value in settings.items()
+        for part in ("--set", f"{name}={json.dumps(value)}")
+    ]
 
 
 def config_for(*sources: Path | str, **others: Any) -> PretrainConfig:

@@ -71,6 +71,12 @@ def test_option_beats_set_beats_file_beats_default(tmp_path: Path) -> None:
         ("train.weight_decay=1", "train", "weight_decay", 1.0),
         ("train.learning_rate=1e-4", "train", "learning_rate", 1e-4),
         ("train.learning_rate=auto", "train", "learning_rate", "auto"),
+        # TOML has none of these four.
+        ("train.warmup_ratio=.1", "train", "warmup_ratio", 0.1),
+        ("train.weight_decay=1.", "train", "weight_decay", 1.0),
+        ("train.learning_rate=+.5e-3", "train", "learning_rate", 5e-4),
+        ("train.seed=07", "train", "seed", 7),
+        ("data.text=.1", "data", "text", ".1"),
         ("train.jit_compile=true", "train", "jit_compile", True),
         ("train.class_weights=balanced", "train", "class_weights", "balanced"),
         (

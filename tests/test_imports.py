@@ -23,7 +23,7 @@ RANKS = {
     "kbert": 6,  # kbert/__init__.py: the Python API, which imports lazily
     **dict.fromkeys(["workflows", "serving"], 5),
     **dict.fromkeys(["exporting", "tasks", "training"], 4),
-    **dict.fromkeys(["data", "encoder", "new_runs", "runs"], 3),
+    **dict.fromkeys(["data", "encoder", "new_runs", "preset_heads", "runs"], 3),
     **dict.fromkeys(["layers", "models", "presets", "tokenization"], 2),
     **dict.fromkeys(
         [

@@ -14,6 +14,7 @@ from kbert.workflows.pretraining.resolving import (
     check_settings,
     choose_pretraining_rate,
     short_steps,
+    without_settings_of_run,
 )
 from kbert.workflows.pretraining.sizes import SIZES, new_architecture
 
@@ -30,7 +31,7 @@ def test_defaults_are_bert_s():
     assert (data.max_length, data.whole_word) == (128, False)
     assert (train.next_sentence_weight, train.optimizer) == (1.0, "adamw")
     assert data.sources == ["sample"]
-    check_settings(config)
+    assert refusal_of(config) is None
 
 
 @pytest.mark.parametrize(
@@ -128,11 +129,17 @@ def test_settings_that_contradict_each_other(assignments, rule):
 )
 def test_what_has_no_effect_is_said(assignments, sentence):
     config = load(*assignments)
-    (found,) = idle_settings(config, is_prepared=False)
+    (found,) = idle_settings(config, {})
     assert found.startswith(sentence)
     # The config of a run names every setting, given or not.
-    assert not [*idle_settings(whole(load()), is_prepared=False)]
-    assert [*idle_settings(whole(config), is_prepared=False)] == [found]
+    assert not [*idle_settings(whole(load()), {})]
+    assert [*idle_settings(whole(config), {})] == [found]
+
+
+def test_what_has_no_effect_on_the_text_is_said_once():
+    reasons = {"data.document": "a row is one", "data.text": "there are no columns"}
+    found = [*idle_settings(load("data.document=line"), reasons)]
+    assert found == ["data.document = line has no effect: a row is one."]
 
 
 def whole(config: PretrainConfig) -> PretrainConfig:
@@ -145,7 +152,41 @@ def whole(config: PretrainConfig) -> PretrainConfig:
 
 
 def test_the_config_of_an_adapted_run_trains_it_again():
-    check_settings(whole(load("model.preset=p")))
+    own = whole(load("model.preset=p"))
+    assert {"size", "num_layers", "position_embedding"} <= own.model.model_fields_set
+    assert refusal_of(own) is None
+    # It is not that settings of a run are not looked at.
+    other = own.model.model_copy(update={"size": "large"})
+    assert "model.size" in refusal_of(own.model_copy(update={"model": other}))
+
+
+def refusal_of(config: PretrainConfig) -> str | None:
+    """The message of `check_settings`; None where nothing is wrong."""
+    try:
+        check_settings(config)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def test_the_config_of_a_run_goes_on_from_this_run(tmp_path):
+    own = whole(load("model.size=tiny", "model.num_layers=3", "data.max_length=64"))
+    (tmp_path / "config.toml").write_text(config_to_toml(own))
+    preset = f"model.preset={tmp_path}"
+    going_on = load_config(
+        PretrainConfig, file=tmp_path / "config.toml", assignments=[preset]
+    )
+    with pytest.raises(ConfigError, match=r"model.size is for a new model"):
+        check_settings(going_on)
+    found = without_settings_of_run(going_on)
+    check_settings(found)
+    assert found == load(preset, "data.max_length=64")
+    # Another number than the run's is still refused, and so is any beside a preset.
+    other = load(preset, "model.size=tiny", "model.num_layers=4")
+    with pytest.raises(ConfigError, match=r"Leave --preset out, or model.num_layers"):
+        check_settings(without_settings_of_run(other))
+    elsewhere = load("model.preset=sample", "model.size=tiny")
+    assert without_settings_of_run(elsewhere) == elsewhere
 
 
 def test_text_is_read_alike_for_a_vocabulary_and_a_training():

@@ -4,11 +4,12 @@ Purpose: forward and backward of both on the same input with padding, with gradi
 the input and of every weight, in a tf.function, taken by turns in one process, so that
 what else the machine is doing hits both alike. Equal outputs are a condition, checked
 first. On a shared machine the processor time, of all threads, is the steadier figure.
+The promise, at 32 x 128 x 384: kbert's is not slower.
 
     python benchmarks/pretraining/attention.py
 
 Takes one to two minutes; expect ratios of 0.7 to 0.85 on two cores. Exits with 1 where
-the outputs differ.
+the outputs differ, or where the ratio of the medians of wall time is above 1.
 """
 
 import argparse
@@ -32,6 +33,7 @@ Step = Callable[[], list[tf.Tensor]]
 
 def main() -> int:
     arguments = parse_arguments()
+    kept = True
     shape = (arguments.batch_size, arguments.length, arguments.hidden_dim)
     print(f"{' x '.join(map(str, shape))}, {arguments.num_heads} heads")
     for precision in arguments.precisions:
@@ -47,14 +49,18 @@ def main() -> int:
                 "keras": make_step(call_theirs, theirs.trainable_weights, x, mask),
             }
             wall, cpu = measure(steps, arguments.rounds)
+            is_slower = wall["kbert"] > wall["keras"]
+            kept &= not is_slower
             print(
                 f"{precision}, dropout {dropout:g}: "
                 f"kbert {wall['kbert']:.1f} ms, keras {wall['keras']:.1f} ms, "
                 f"ratio {wall['kbert'] / wall['keras']:.2f}; processor time "
                 f"{cpu['kbert']:.1f} and {cpu['keras']:.1f} ms, "
                 f"ratio {cpu['kbert'] / cpu['keras']:.2f}"
+                f"{': SLOWER' if is_slower else ''}",
+                flush=True,
             )
-    return 0
+    return 0 if kept else 1
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -143,7 +149,8 @@ def measure(
     wall: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(warm_up + rounds):
-        for name, step in steps.items():
+        # A B, B A, A B: neither always comes first.
+        for name, step in list(steps.items())[:: 1 if number % 2 == 0 else -1]:
             wall_start, cpu_start = time.perf_counter(), time.process_time()
             step()[0].numpy()
             if number >= warm_up:

@@ -5,7 +5,7 @@ NumPy alone, so that it runs in either's environment.
 Axes: B batch, T tokens, P prediction slots, V vocabulary.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,6 +93,22 @@ def make_batches() -> list[Batch]:
         make_batch(seed, batch_size=BATCH_SIZE, length=LENGTH, num_slots=NUM_SLOTS)
         for seed in range(NUM_BATCHES)
     ]
+
+
+def hugging_face_config(
+    shape: Shape, activation: str, dropout: float
+) -> dict[str, Any]:
+    """The arguments of Hugging Face's BertConfig of a shape."""
+    return {
+        "hidden_act": activation,
+        "hidden_size": shape.hidden_dim,
+        "intermediate_size": shape.intermediate_dim,
+        "num_attention_heads": shape.num_heads,
+        "num_hidden_layers": shape.num_layers,
+        "vocab_size": VOCABULARY_SIZE,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+    }
 
 
 def to_hugging_face(batch: Batch) -> Batch:

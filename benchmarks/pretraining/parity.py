@@ -3,7 +3,8 @@
 Purpose: fed the same masked batch and the same weights, `BertForPretraining` and
 transformers' `BertForPreTraining` give the same MLM and NSP loss and gradients, in
 float32 on the CPU without dropout: once with the exact GELU throughout, once with its
-tanh form (`gelu_new`). The batch has padding, unused prediction slots and both
+tanh form (`gelu_new`). kbert's batch is fed and its loss compiled by the code that
+`kbert pretrain` trains with. The batch has padding, unused prediction slots and both
 segments; all weights are random, biases and LayerNorm's too.
 
     python -m benchmarks.pretraining.parity --peer-python venv-peers/bin/python
@@ -23,7 +24,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +36,17 @@ import tensorflow as tf
 
 from benchmarks.pretraining.batches import (
     SHAPES,
-    VOCABULARY_SIZE,
     Batch,
     Shape,
+    hugging_face_config,
     make_batch,
     to_hugging_face,
 )
-from kbert.models import MASKED_LM, NEXT_SENTENCE, BertForPretraining
+from benchmarks.pretraining.kbert_training import compiled_model, feed
+from benchmarks.pretraining.weight_pairs import pair_weights
+from kbert.models import BertForPretraining
+from kbert.pretrain_settings import PretrainTrainSettings
+from kbert.training.loop import Fed
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4
@@ -51,32 +55,6 @@ MAX_LENGTH = 512
 LOSSES = ("loss", "masked_lm", "next_sentence")
 # Hugging Face's name -> kbert's `approximate_gelu`.
 GELUS = {"gelu": False, "gelu_new": True}
-
-
-class Pair(NamedTuple):
-    """One weight of kbert's, and the one or several of Hugging Face's that it holds.
-
-    Several lie one after the other on its last axis. Hugging Face has kernels
-    transposed.
-    """
-
-    ours: keras.Variable
-    theirs: tuple[str, ...]
-    is_kernel: bool
-
-    def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
-        """kbert's value under Hugging Face's names."""
-        parts = np.split(value, len(self.theirs), axis=-1)
-        if self.is_kernel:
-            parts = [part.T for part in parts]
-        return dict(zip(self.theirs, parts, strict=True))
-
-    def join(self, values: Batch) -> np.ndarray:
-        """Hugging Face's values as kbert has them."""
-        parts = [values[name] for name in self.theirs]
-        if self.is_kernel:
-            parts = [part.T for part in parts]
-        return np.concatenate(parts, axis=-1)
 
 
 class Result(NamedTuple):
@@ -121,16 +99,17 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_model(shape: Shape, approximate: bool, seed: int) -> BertForPretraining:
-    """kbert's model, every weight of it random."""
-    model = BertForPretraining(
-        VOCABULARY_SIZE,
-        *(shape.num_layers, shape.num_heads, shape.hidden_dim, shape.intermediate_dim),
+    """kbert's model, compiled as for a training, every weight of it random."""
+    model = compiled_model(
+        shape,
+        PretrainTrainSettings(
+            learning_rate=1e-3, precision="float32", jit_compile=False
+        ),
         dropout=0.0,
         max_sequence_length=MAX_LENGTH,
         approximate_gelu=approximate,
         head_approximate_gelu=approximate,
         head_layer_norm_epsilon=LAYER_NORM_EPSILON,
-        dtype="float32",
     )
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
@@ -140,32 +119,36 @@ def make_model(shape: Shape, approximate: bool, seed: int) -> BertForPretraining
 
 
 def compute(model: BertForPretraining, batch: Batch) -> Result:
-    """kbert's losses and gradients: the mean over masked slots, plus that over rows."""
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction="mean_with_sample_weight"
-    )
+    """kbert's losses and gradients, of the batch as a training feeds it."""
+    (fed,) = feed([batch])
     with tf.GradientTape() as tape:
-        outputs = model(batch, training=True)
-        masked_lm = cross_entropy(
-            batch["mask_ids"], outputs[MASKED_LM], batch["mask_weights"]
-        )
-        next_sentence = cross_entropy(
-            batch["next_sentence_labels"], outputs[NEXT_SENTENCE]
-        )
-        loss = masked_lm + next_sentence
+        outputs = model(fed.features, training=True)
+        loss = compiled_loss(model, fed, outputs, fed.weights)
     variables = model.trainable_variables
     gradients = tape.gradient(loss, [variable.value for variable in variables])
-    losses = {
-        "loss": float(loss),
-        "masked_lm": float(masked_lm),
-        "next_sentence": float(next_sentence),
-    }
+    losses = {"loss": float(loss)}
+    for name in outputs:  # each alone: the others weigh nothing
+        alone = {n: w if n == name else 0 * w for n, w in fed.weights.items()}
+        losses[name] = float(compiled_loss(model, fed, outputs, alone))
     return Result(
         losses,
         {
             variable.path: tf.convert_to_tensor(gradient).numpy()
             for variable, gradient in zip(variables, gradients, strict=True)
         },
+    )
+
+
+def compiled_loss(
+    model: BertForPretraining, fed: Fed, outputs: dict[str, tf.Tensor], weights: Batch
+) -> tf.Tensor:
+    """The loss that a step of the compiled model takes the gradients of."""
+    return model.compute_loss(
+        x=fed.features,
+        y=fed.targets,
+        y_pred=outputs,
+        sample_weight=weights,
+        training=True,
     )
 
 
@@ -178,7 +161,12 @@ def ask_peer(
 ) -> Result:
     """Hugging Face's losses and gradients, from kbert's weights."""
     pairs = list(pair_weights(model))
-    arrays = {"config": np.array(json.dumps(peer_config(shape, activation)))}
+    config = {
+        **hugging_face_config(shape, activation, dropout=0.0),
+        "layer_norm_eps": LAYER_NORM_EPSILON,
+        "max_position_embeddings": MAX_LENGTH,
+    }
+    arrays = {"config": np.array(json.dumps(config))}
     for pair in pairs:
         for name, value in pair.split(keras.ops.convert_to_numpy(pair.ours)).items():
             arrays[f"weights/{name}"] = np.ascontiguousarray(value)
@@ -202,58 +190,6 @@ def ask_peer(
     compared = {name for pair in pairs for name in pair.theirs}
     assert compared == set(gradients), compared ^ set(gradients)
     return Result(losses, joined)
-
-
-def peer_config(shape: Shape, activation: str) -> dict[str, Any]:
-    """Hugging Face's BertConfig of the same model."""
-    return {
-        "hidden_act": activation,
-        "hidden_size": shape.hidden_dim,
-        "intermediate_size": shape.intermediate_dim,
-        "layer_norm_eps": LAYER_NORM_EPSILON,
-        "max_position_embeddings": MAX_LENGTH,
-        "num_attention_heads": shape.num_heads,
-        "num_hidden_layers": shape.num_layers,
-        "vocab_size": VOCABULARY_SIZE,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
-
-
-def pair_weights(model: BertForPretraining) -> Iterator[Pair]:
-    """Every weight of kbert's with Hugging Face's name of it."""
-
-    def table(variable: keras.Variable, name: str) -> Iterator[Pair]:
-        yield Pair(variable, (f"bert.embeddings.{name}_embeddings.weight",), False)
-
-    def dense(layer: keras.layers.Dense, *names: str) -> Iterator[Pair]:
-        yield Pair(layer.kernel, tuple(f"{name}.weight" for name in names), True)
-        yield Pair(layer.bias, tuple(f"{name}.bias" for name in names), False)
-
-    def norm(layer: keras.layers.LayerNormalization, name: str) -> Iterator[Pair]:
-        yield Pair(layer.gamma, (f"{name}.weight",), False)
-        yield Pair(layer.beta, (f"{name}.bias",), False)
-
-    embeddings, head = model.embeddings, model.masked_lm_head
-    yield from table(embeddings.token_embedding.embeddings, "word")
-    yield from table(embeddings.segment_embedding.embeddings, "token_type")
-    yield from table(embeddings.positions, "position")
-    yield from norm(embeddings.norm, "bert.embeddings.LayerNorm")
-    for number, layer in enumerate(model.encoder_layers):
-        name = f"bert.encoder.layer.{number}"
-        roles = [f"{name}.attention.self.{role}" for role in ("query", "key", "value")]
-        yield from dense(layer.attention.query_key_value, *roles)
-        output = f"{name}.attention.output"
-        yield from dense(layer.attention.attention_output, f"{output}.dense")
-        yield from norm(layer.attention_norm, f"{output}.LayerNorm")
-        yield from dense(layer.intermediate, f"{name}.intermediate.dense")
-        yield from dense(layer.output_dense, f"{name}.output.dense")
-        yield from norm(layer.output_norm, f"{name}.output.LayerNorm")
-    yield from dense(model.pooler, "bert.pooler.dense")
-    yield from dense(head.dense, "cls.predictions.transform.dense")
-    yield from norm(head.norm, "cls.predictions.transform.LayerNorm")
-    yield Pair(head.bias, ("cls.predictions.bias",), False)
-    yield from dense(model.next_sentence_head.dense, "cls.seq_relationship")
 
 
 def compare(ours: Result, theirs: Result) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from benchmarks.pretraining.batches import (
     NUM_THREADS,
     SHAPES,
     TOTAL_STEPS,
-    VOCABULARY_SIZE,
     WARMUP_STEPS,
     WEIGHT_DECAY,
+    hugging_face_config,
     make_batches,
     to_hugging_face,
 )
@@ -59,16 +59,8 @@ def make_step(
     torch.set_num_threads(NUM_THREADS)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision(matmul)
-    shape = SHAPES[shape_name]
     config = transformers.BertConfig(
-        hidden_act=activation,
-        hidden_size=shape.hidden_dim,
-        intermediate_size=shape.intermediate_dim,
-        num_attention_heads=shape.num_heads,
-        num_hidden_layers=shape.num_layers,
-        vocab_size=VOCABULARY_SIZE,
-        hidden_dropout_prob=DROPOUT,
-        attention_probs_dropout_prob=DROPOUT,
+        **hugging_face_config(SHAPES[shape_name], activation, DROPOUT),
         attn_implementation=attention,
     )
     model = transformers.BertForPreTraining(config).train()
@@ -80,10 +72,7 @@ def make_step(
         optimizer, WARMUP_STEPS, TOTAL_STEPS
     )
     batches = [
-        {
-            name: torch.from_numpy(array)
-            for name, array in to_hugging_face(batch).items()
-        }
+        {k: torch.from_numpy(array) for k, array in to_hugging_face(batch).items()}
         for batch in make_batches()
     ]
     forward = torch.compile(model) if compiled else model

@@ -1,15 +1,29 @@
 """`kbert config`: look at the settings before running."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbert_cli.options import load_from_options, training_options
+from kbert_cli.options import (
+    OPTIONS_OF,
+    argument_name,
+    load_from_options,
+    options_of_all,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from kbert.settings import Settings
+
+
+# What a command has in place of an option of the other.
+_MENDS = {
+    ("pretrain", "--epochs"): "Use --max-steps",
+    ("pretrain", "--data"): "Use --set data.sources='[\"FILE\"]'",
+    ("finetune", "--max-steps"): "Use --set train.max_steps=N",
+}
 
 
 class _ListsSettings(click.Command):
@@ -45,12 +59,12 @@ def config() -> None:
 @click.option(
     "--for",
     "command",
-    type=click.Choice(["finetune", "pretrain"]),
+    type=click.Choice(list(OPTIONS_OF)),
     default="finetune",
     show_default=True,
     help="Whose settings.",
 )
-@training_options()
+@training_options(options_of_all())
 def show(
     command: str,
     config_file: Path | None,
@@ -66,17 +80,33 @@ def show(
 
     \b
     kbert config show --config my.toml --set train.epochs=1
-    kbert config show --for pretrain
+    kbert config show --for pretrain --size small --set data.short_length=64
     """
     from kbert.config import config_to_toml
 
     config_class = _config_classes()[command]
-    settings = load_from_options(config_class, config_file, assignments, **options)
+    _refuse_others(command, options)
+    settings = load_from_options(
+        config_class, config_file, assignments, known=OPTIONS_OF[command], **options
+    )
     click.echo(config_to_toml(settings, comments=True), nl=False)
     if still_open := list(_still_open(settings)):
         click.echo(
             "\n# Decided when the preset and the machine are known; a run's "
             f"config.toml holds the values:\n# {', '.join(still_open)}"
+        )
+
+
+def _refuse_others(command: str, options: Mapping[str, Any]) -> None:
+    """Refuses the options that are another command's alone."""
+    for name in options_of_all():
+        if name in OPTIONS_OF[command] or options[argument_name(name)] is None:
+            continue
+        other = next(c for c, known in OPTIONS_OF.items() if name in known)
+        mend = _MENDS.get((command, name), "Leave it out")
+        raise click.UsageError(
+            f"{name} is an option of kbert {other}, and kbert {command} has none of "
+            f"that name. {mend}, or use --for {other}."
         )
 
 

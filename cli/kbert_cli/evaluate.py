@@ -4,15 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbert_cli.messages import show_messages
 from kbert_cli.options import precision_option, set_option
-
-if TYPE_CHECKING:
-    from kbert.runs import RunFolder
 
 
 @click.command()
@@ -52,32 +48,14 @@ def evaluate(
 
     folder = open_run(run)
     show_messages()
-    metrics, text = _evaluate(folder, data, split, assignments, precision)
-    click.echo(json.dumps(metrics, ensure_ascii=False) if as_json else text)
+    from kbert.workflows.evaluate import evaluate_run
 
-
-def _evaluate(
-    run: "RunFolder",
-    data: str | None,
-    split: str | None,
-    assignments: Sequence[str],
-    precision: str,
-) -> tuple[dict[str, Any], str]:
-    """The metrics, and the same as text for people."""
-    from kbert.tasks import is_pretrained
-    from kbert.workflows.evaluate import evaluate as workflow
-    from kbert.workflows.predictor import Predictor
-    from kbert.workflows.pretraining.evaluation import (
-        evaluate_pretrained,
-        format_pretraining_metrics,
+    metrics, text = evaluate_run(
+        folder,
+        data=data,
+        split=split,
+        assignments=assignments,
+        precision=precision,
+        progress=sys.stderr,
     )
-
-    reading: dict[str, Any] = {"data": data, "split": split, "assignments": assignments}
-    if is_pretrained(run.read_task()):
-        metrics = evaluate_pretrained(
-            run, **reading, precision=precision, progress=sys.stderr
-        )
-        return metrics, format_pretraining_metrics(metrics)
-    predictor = Predictor(run, precision=precision)
-    metrics = workflow(predictor, **reading, progress=sys.stderr)
-    return metrics, predictor.task.format_metrics(metrics)
+    click.echo(json.dumps(metrics, ensure_ascii=False) if as_json else text)

@@ -53,8 +53,8 @@ OPTIONS = {
         "data.source",
         click.STRING,
         "SPEC",
-        "tfds:NAME[/CONFIG], a file (.csv .tsv .jsonl .parquet, also .gz), a folder "
-        "with a sub-folder a class, or sample.  [default: sample]",
+        "tfds:NAME[/CONFIG], a file (.csv .tsv .jsonl .parquet, each also .gz .bz2 .xz "
+        ".zst), a folder with a sub-folder a class, or sample.  [default: sample]",
     ),
     "--epochs": _Option(
         "train.epochs",
@@ -134,6 +134,22 @@ PRETRAIN_OPTIONS = {
 }
 
 
+OPTIONS_OF = {"finetune": OPTIONS, "pretrain": PRETRAIN_OPTIONS}
+
+
+def options_of_all() -> dict[str, _Option]:
+    """The short options of every training command; the help says whose they are."""
+    merged: dict[str, _Option] = {}
+    for name in dict.fromkeys(name for known in OPTIONS_OF.values() for name in known):
+        having = {c: known[name] for c, known in OPTIONS_OF.items() if name in known}
+        helps = {option.help for option in having.values()}
+        if len(having) < len(OPTIONS_OF) or len(helps) > 1:
+            helps = {"; ".join(f"{c}: {o.help}" for c, o in having.items())}
+        (text,) = helps
+        merged[name] = next(iter(having.values()))._replace(help=text)
+    return merged
+
+
 set_option = click.option(
     "--set",
     "assignments",
@@ -182,6 +198,11 @@ def training_options(
     return add
 
 
+def argument_name(option: str) -> str:
+    """The argument in which click hands an option to the command."""
+    return option.removeprefix("--").replace("-", "_")
+
+
 def load_from_options(
     config_class: type[Config],
     config_file: Path | None,
@@ -200,8 +221,7 @@ def load_from_options(
     from kbert.config import load_config
 
     values = {
-        option.setting: options[name.removeprefix("--").replace("-", "_")]
-        for name, option in known.items()
+        option.setting: options[argument_name(name)] for name, option in known.items()
     }
     return load_config(
         config_class,

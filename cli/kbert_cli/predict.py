@@ -47,7 +47,7 @@ class _TakesTexts(click.Command):
     "input_file",
     metavar="FILE|-",
     help="A text a line (.txt, or - for standard input), or a table with the run's "
-    "columns (.csv .tsv .jsonl .parquet); also .gz.",
+    "columns (.csv .tsv .jsonl .parquet); each also .gz .bz2 .xz .zst.",
 )
 @click.option(
     "--output",

@@ -93,13 +93,18 @@ def vocab(
         progress=sys.stderr,
     )
     click.echo(f"vocabulary: {output} ({len(vocabulary):,} tokens)")
-    command = [
-        *("kbert", "pretrain", *sources, "--vocabulary", str(output)),
-        *(part for item in assignments for part in ("--set", item)),
-    ]
+    settings = list(assignments)
     if cased:
-        command += ["--set", "model.lowercase=false"]
+        settings.append("model.lowercase=false")
     if keep_accents:
-        command += ["--set", "model.strip_accents=false"]
+        settings.append("model.strip_accents=false")
     click.echo("Try next:")
-    click.echo(f"  {shlex.join(command)}")
+    click.echo(f"  {_next_command(sources, output, settings)}")
+
+
+def _next_command(sources: Sequence[str], output: Path, settings: Sequence[str]) -> str:
+    """The training that reads the same text and uses the vocabulary."""
+    command = ["kbert", "pretrain", *sources, "--vocabulary", str(output)]
+    for setting in settings:
+        command += ["--set", setting]
+    return shlex.join(command)

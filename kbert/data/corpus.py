@@ -1,7 +1,7 @@
 """A corpus: documents without labels, streamed from files of any format and size."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from kbert.data.corpus_parts import (
     open_file,
     open_named,
 )
-from kbert.data.corpus_paths import SPECS, find_files, is_named
+from kbert.data.corpus_paths import SPECS, and_more_files, find_files, is_named
 from kbert.data.corpus_report import ReadingReport
 from kbert.data.pieces import MAX_PIECE_CHARACTERS, Piece
 from kbert.data.sources import file_kind
@@ -84,12 +84,14 @@ class Corpus:
     Attributes:
         name: short, for the name of a run: `imdb_reviews`, `reviews`.
         files: in an order that does not depend on that of the sources.
-        notes: what was guessed, left out or has no effect, a sentence each.
+        notes: what was guessed or left out, a sentence each.
+        idle: setting -> why it has no effect on this corpus.
     """
 
     name: str
     files: tuple[CorpusFile, ...]
     notes: tuple[str, ...] = ()
+    idle: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def report(self) -> ReadingReport:
@@ -142,8 +144,8 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = _AS_USUAL) -> C
         notes=(
             *notes,
             *_guesses([part for group in groups for part in group]),
-            *_without_effect(options, paths, named),
         ),
+        idle=dict(_without_effect(options, paths, named)),
     )
 
 
@@ -180,7 +182,7 @@ def _as_file(parts: list[Part], limit: int | None) -> CorpusFile:
     if len(parts) == 1:
         name, fingerprint = parts[0].name, parts[0].fingerprint
     else:
-        name = f"{parts[0].name} and {len(parts) - 1} more files"
+        name = f"{parts[0].name}{and_more_files(len(parts) - 1)}"
         every = "\n".join(part.fingerprint for part in parts)
         fingerprint = hashlib.sha256(every.encode()).hexdigest()
     sizes = [part.num_bytes for part in parts]
@@ -207,16 +209,13 @@ def _guesses(parts: list[Part]) -> Iterator[str]:
 
 def _without_effect(
     options: CorpusOptions, paths: list[Path], named: list[str]
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
     is_table = [file_kind(path) in TABLES for path in paths]
     if options.document != "blank_line" and all(is_table):
-        yield (
-            f"data.document = {options.document} has no effect: a row of a table is a "
-            "document"
-        )
+        yield "data.document", "a row of a table is a document"
     if options.text is not None and not named and not any(is_table):
-        yield f"data.text = {options.text} has no effect: plain text has no columns"
+        yield "data.text", "plain text has no columns"
     if options.split != "train" and not named:
-        yield f"data.train_split = {options.split} has no effect: files have no splits"
+        yield "data.train_split", "files have no splits"
     if options.data_dir and not any(spec.startswith("tfds:") for spec in named):
-        yield "data.data_dir has no effect: only a tfds:NAME data set has one"
+        yield "data.data_dir", "only a tfds:NAME data set has one"

@@ -38,9 +38,14 @@ def find_files(specs: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:
                 files[real] = path
     notes: tuple[str, ...] = ()
     if again:
-        more = f" and {len(again) - 1} more files" if len(again) > 1 else ""
+        more = and_more_files(len(again) - 1)
         notes = (f"{again[0]}{more}: named twice, read once",)
     return sorted(files.values(), key=str), notes
+
+
+def and_more_files(number: int) -> str:
+    """` and 3 more files`, to follow the name of the first; nothing where it is all."""
+    return f" and {number:,} more file{'s' * (number > 1)}" if number else ""
 
 
 def _expanded(spec: str) -> Iterator[Path]:

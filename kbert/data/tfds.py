@@ -75,6 +75,27 @@ def open_tfds(
     )
 
 
+def num_shared(
+    spec: str, split: str, other_spec: str, other_split: str, data_dir: str | None
+) -> int:
+    """Returns how many examples two splits have in common, by where they are stored.
+
+    Raises:
+        DataError: As `open_tfds`.
+    """
+    parts, others = (
+        builder.info.splits[_checked_split(name, builder, part)].file_instructions
+        for name, part in ((spec, split), (other_spec, other_split))
+        for builder in [find_builder(name, data_dir)]
+    )
+    return sum(
+        max(0, min(a.skip + a.take, b.skip + b.take) - max(a.skip, b.skip))
+        for a in parts
+        for b in others
+        if a.filename == b.filename
+    )
+
+
 def _checked_split(spec: str, builder: Any, split: str | None) -> str:
     """Returns the split, which exists, has examples and can be read."""
     stored_as = builder.info.file_format.value

@@ -28,8 +28,8 @@ _CONSTRUCTING = re.compile(
 )
 _PROBE_SECONDS = 4
 _ROUTES = (
-    "Point --set data.data_dir=... to a folder where it is prepared, or give the data "
-    "as a file or folder (--data reviews.csv)."
+    "Point --set data.data_dir=... to a folder where it is prepared, or name a file or "
+    "folder in its place, such as reviews.csv."
 )
 
 
@@ -92,7 +92,7 @@ def prepared_folder(root: Path, wanted: TfdsName) -> Path | None:
         if default not in configs:
             raise DataError(
                 f"tfds:{wanted.name} has several configs prepared in {base}: "
-                f"{', '.join(configs)}. Choose one: --data tfds:{wanted.name}/"
+                f"{', '.join(configs)}. Choose one: tfds:{wanted.name}/"
                 f"{configs[0]}"
             )
         configs = [default]

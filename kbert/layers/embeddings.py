@@ -15,6 +15,14 @@ from kbert.layers.tables import restore_token_embedding
 
 PositionEmbedding = Literal["learned", "sinusoidal"]
 
+SINUSOIDAL_SCALE = 0.05
+"""By what the sinusoidal table is multiplied, which Vaswani et al. add as it is.
+
+They multiply the tokens' embeddings by the root of the width instead (section 3.4),
+which brings both to about one. BERT's start at a deviation of 0.02, and beside a table
+of ones a model hardly sees them; only the ratio counts, as the sum is normalized.
+"""
+
 
 @keras.saving.register_keras_serializable(package="kbert")
 class BertEmbeddings(keras.layers.Layer):
@@ -26,7 +34,7 @@ class BertEmbeddings(keras.layers.Layer):
         num_segments: kinds of segments; 2 in every BERT.
         dropout: rate in training.
         position_embedding: `learned`, or `sinusoidal` for the fixed table of Vaswani
-            et al. 2017.
+            et al. 2017, scaled by `SINUSOIDAL_SCALE`.
         layer_norm_epsilon: what is added to the variance.
 
     Input: token ids and segment ids, each `[B, T]`, T at most L. Output: `[B, T, D]`.
@@ -134,4 +142,5 @@ def sinusoidal_positions(num_positions: int, hidden_dim: int) -> np.ndarray:
 
 
 def _sinusoidal_initializer(shape: tuple[int, int], dtype: Any = None) -> Any:
-    return ops.convert_to_tensor(sinusoidal_positions(*shape), dtype=dtype)
+    table = SINUSOIDAL_SCALE * sinusoidal_positions(*shape)
+    return ops.convert_to_tensor(table, dtype=dtype)

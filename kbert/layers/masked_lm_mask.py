@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.layers.random_bits import random_bits, shift_right
+from kbert.layers.random_bits import random_bits, shift_right, wrap
 from kbert.layers.token_selection import (
     NO_POSITION,
     first_count,
@@ -119,14 +119,17 @@ class MaskedLMMask(keras.layers.Layer):
         """See the class."""
         token_ids = ops.cast(token_ids, "int32")
         batch, length = ops.shape(token_ids)
-        draws = self._next_draws(batch) if draws is None else ops.cast(draws, "uint32")
+        if draws is None:
+            draws = self._next_draws(batch)
+        draws = wrap(ops.cast(draws, "uint32"))
         bits = random_bits(self.seed, draws, length)  # 3 of (B, T) uint32
 
         kinds = ops.take(ops.convert_to_tensor(self._kinds), token_ids, axis=0)
         is_selectable = ops.not_equal(kinds, _SPECIAL)  # (B, T)
         num_selectable = ops.sum(ops.cast(is_selectable, "int32"), axis=1)
         # (B, P): slot p is used from `first_counts[p]` selectable tokens on.
-        is_used = num_selectable[:, None] >= self._first_counts[None, :]
+        first_counts = ops.convert_to_tensor(self._first_counts)
+        is_used = num_selectable[:, None] >= first_counts[None, :]
         budget = ops.sum(ops.cast(is_used, "int32"), axis=1)  # (B,)
         if self.whole_word:
             continues = ops.equal(kinds, _CONTINUES_WORD)
@@ -214,7 +217,7 @@ class MaskedLMMask(keras.layers.Layer):
         """A number a row, `[B]` uint32, that no row had before."""
         # Before the assignment: TensorFlow reads a variable when it is used.
         draws = self.counter + ops.cast(ops.arange(batch, dtype="int32"), "uint32")
-        self.counter.assign(self.counter + ops.cast(batch, "uint32"))
+        self.counter.assign(wrap(self.counter + ops.cast(batch, "uint32")))
         return draws
 
     def _replace(self, token_ids: Any, bits: Any) -> Any:

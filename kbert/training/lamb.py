@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from kbert.training.optimizer import AdamW
@@ -11,6 +12,7 @@ from kbert.training.optimizer import AdamW
 _NOT_ADAPTED = ("bias", "gamma", "beta")
 
 
+@keras.saving.register_keras_serializable(package="kbert")
 class Lamb(AdamW):
     """AdamW with steps in proportion to the weights.
 

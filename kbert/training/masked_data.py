@@ -56,11 +56,6 @@ class MaskedData:
     next_sentence: bool
     accumulation: int = 1
 
-    @property
-    def total_steps(self) -> int:
-        """Updates of all phases."""
-        return sum(phase.num_steps for phase in self.phases)
-
     def only(self, phase: Phase) -> "MaskedData":
         """The same with one phase alone."""
         return replace(self, phases=[phase])

@@ -13,6 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
+@keras.saving.register_keras_serializable(package="kbert")
 class WarmupSchedule(LearningRateSchedule):
     """Rises linearly to the peak, then falls to zero at `total_steps`.
 
@@ -55,6 +56,7 @@ class WarmupSchedule(LearningRateSchedule):
         }
 
 
+@keras.saving.register_keras_serializable(package="kbert")
 class AdamW(keras.optimizers.Adam):
     """Adam with decoupled weight decay and a learning rate per variable.
 
@@ -66,6 +68,7 @@ class AdamW(keras.optimizers.Adam):
         learning_rate: a rate or a schedule.
         decay: the weight decay rate.
         rates: factors on the learning rate by variable path; 1 where absent.
+        epsilon: what is added to the root of the mean square.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class AdamW(keras.optimizers.Adam):
         *,
         decay: float = 0.01,
         rates: Mapping[str, float] | None = None,
+        epsilon: float = 1e-6,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate, epsilon=1e-6, **kwargs)
+        super().__init__(learning_rate, epsilon=epsilon, **kwargs)
         self.schedule = (
             learning_rate if isinstance(learning_rate, LearningRateSchedule) else None
         )

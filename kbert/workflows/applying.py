@@ -1,6 +1,11 @@
-"""What all ways of applying a run share: precisions, sizes, what a text is."""
+"""What all ways of applying a run share: its preset, precisions, what a text is."""
+
+import os
 
 from kbert.errors import ConfigError
+from kbert.presets import Preset, resolve_preset
+from kbert.runs import RunFolder
+from kbert.tokenization import WordPieceTokenizer
 
 # Enough tokens to keep a processor busy, few enough to stay in its cache.
 TOKENS_PER_BATCH = 4096
@@ -10,6 +15,25 @@ WINDOW = 2048
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 Text = str | tuple[str, str]
+
+
+def preset_of(run: RunFolder) -> Preset:
+    """The preset that a run holds.
+
+    Raises:
+        PresetError: it is damaged.
+    """
+    # From the root: a folder `sample` is not the preset of that name.
+    return resolve_preset(os.path.abspath(run.path))
+
+
+def tokenizer_of(preset: Preset) -> WordPieceTokenizer:
+    """The tokenizer that treats text as a preset asks for."""
+    return WordPieceTokenizer(
+        preset.vocabulary,
+        lowercase=preset.lowercase,
+        strip_accents=preset.strip_accents,
+    )
 
 
 def check_precision(name: str) -> str:

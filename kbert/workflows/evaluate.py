@@ -1,8 +1,8 @@
-"""Evaluation: the metrics of a run on labelled texts."""
+"""Evaluation: the metrics of a run, on labelled texts, or on text without labels."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import source_splits
 from kbert.errors import ConfigError, DataError
 from kbert.runs import RunFolder
+from kbert.tasks import is_pretrained
 from kbert.workflows.datasets import (
     columns_like,
     encode_split,
@@ -19,12 +20,51 @@ from kbert.workflows.datasets import (
     open_split,
     validation_name,
 )
+from kbert.workflows.mask_filler import MaskFiller
 from kbert.workflows.predictor import Predictor
+from kbert.workflows.pretraining.evaluation import (
+    evaluate_pretrained,
+    format_pretraining_metrics,
+)
 
 logger = logging.getLogger(__name__)
 
 # What may be set for the run's own data: where they lie, and how much is enough.
 _FOR_OWN_DATA = {"data_dir", "limit"}
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found: by name, and as text for people."""
+
+    metrics: dict[str, Any]
+    text: str
+
+
+def evaluate_run(
+    run: RunFolder,
+    *,
+    precision: str = "float32",
+    load: Callable[[], Predictor | MaskFiller] | None = None,
+    **reading: Any,
+) -> Evaluation:
+    """Evaluates a run of any task.
+
+    Args:
+        precision: float32, mixed_bfloat16 or mixed_float16.
+        load: gives the run's predictor, where there may be one already.
+        reading: what is read, and `progress`: as `evaluate` takes it, and
+            `evaluate_pretrained`.
+
+    Raises:
+        UserError: as these two.
+    """
+    if is_pretrained(run.read_task()):
+        metrics = evaluate_pretrained(run, precision=precision, **reading)
+        return Evaluation(metrics, format_pretraining_metrics(metrics))
+    predictor = load() if load is not None else Predictor(run, precision=precision)
+    assert isinstance(predictor, Predictor), "it was fine-tuned"
+    metrics = evaluate(predictor, **reading)
+    return Evaluation(metrics, predictor.task.format_metrics(metrics))
 
 
 def evaluate(
@@ -36,7 +76,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     progress: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a run.
+    """Evaluates a run that answers with labels.
 
     Args:
         predictor: the loaded run.

@@ -1,9 +1,7 @@
 """Fine-tuning: from a preset and labelled texts to a run."""
 
 import contextlib
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,8 +17,8 @@ from kbert.training.loop import diverged, train
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.building import Trainee
 from kbert.workflows.job import Job, prepare
-from kbert.workflows.machine import machine, peak_memory, versions
 from kbert.workflows.predictor import Predictor
+from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
 
@@ -46,35 +44,20 @@ def finetune(
             the best model so far.
         KeyboardInterrupt: at any other moment; the run is as it was then.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    clock = time.monotonic()
+    record = Record()
     job = prepare(config, output, progress)
     trainee = job.build()
-    info: dict[str, Any] = {
-        "started": started,
-        "versions": versions(),
-        "machine": machine() | {"precision": str(job.choice)},
-        "data": job.describe_data(),
-    }
     run = create_run(job.path, job.config)
     run.write_task(job.describe_task())
-    run.write_info({"status": "running"} | info)
     listener = _listen(run, job, trainee, progress)
-    trained = time.monotonic()
-    seconds = {"until_training": trained - clock}
-    with _noting_early_ends(run, job, trainee, listener, info):
+    record.begin(run, precision=str(job.choice), data=job.describe_data())
+    with _noting_early_ends(run, job, trainee, listener, record):
         steps = _train(job, trainee, listener)
-        seconds["training"] = time.monotonic() - trained
+        record.note_trained()
         _finish(run, job, listener, progress)
-    seconds["total"] = time.monotonic() - clock
-    info |= {
-        "steps": steps,
-        "best_step": listener.best_step,
-        "train_tokens": listener.num_tokens,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "peak_memory_bytes": peak_memory(),
-    }
-    run.write_info({"status": "finished"} | info)
+    record.finish(
+        steps=steps, best_step=listener.best_step, train_tokens=listener.num_tokens
+    )
     return run
 
 
@@ -112,7 +95,7 @@ def _noting_early_ends(
     job: Job,
     trainee: Trainee,
     listener: RunListener,
-    info: dict[str, Any],
+    record: Record,
 ) -> Iterator[None]:
     """Notes in the run how its training ended early, and tells what it holds."""
     try:
@@ -120,23 +103,18 @@ def _noting_early_ends(
     except Interrupted as error:
         if listener.best_step is None:
             trainee.save(run, job.preset, job.encoder.max_length)
-        _note_status(run, "interrupted", info)
+        record.note_early_end("interrupted")
         raise Interrupted(
             f"{error}; {_kept(run, listener)}", error.signal_number
         ) from None
     except KeyboardInterrupt as error:
         # Not between two steps, or for the second time: all stays as it is.
-        _note_status(run, "interrupted", info)
+        record.note_early_end("interrupted")
         error.args = (_kept(run, listener),)
         raise
     except BaseException:
-        _note_status(run, "failed", info)
+        record.note_early_end("failed")
         raise
-
-
-def _note_status(run: RunFolder, status: str, info: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # A full disk may have no room for it.
-        run.write_info({"status": status} | info)
 
 
 def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:

@@ -10,17 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from kbert.data.batching import Batching
 from kbert.data.encoded import EncodedDataset
-from kbert.data.values import to_bytes
 from kbert.errors import ConfigError, DataError, RunError
-from kbert.presets import resolve_preset
 from kbert.runs import RunFolder, open_run
 from kbert.tasks import MaskedLM
-from kbert.tokenization import WordPieceTokenizer
 from kbert.training.prediction import predict_batches
 from kbert.vocabulary import MASK, SPECIAL_TOKENS
 from kbert.workflows.applying import (
@@ -29,7 +25,10 @@ from kbert.workflows.applying import (
     Text,
     check_precision,
     check_text,
+    preset_of,
+    tokenizer_of,
 )
+from kbert.workflows.masked_texts import MaskedText, MaskedTextEncoder
 
 DEFAULT_TOP_K = 5
 _MAX_TOP_K = 1000
@@ -37,36 +36,6 @@ _MAX_TOP_K = 1000
 # proposals are kept for so many at a time: memory stays constant.
 _MASKS_PER_BATCH = 256
 _PROPOSALS_PER_WINDOW = 1_000_000
-
-
-@dataclass(frozen=True)
-class _MaskedText:
-    """A text as it was given.
-
-    Attributes:
-        text: the whole of it.
-        number: its place among the texts, counted from 1.
-    """
-
-    text: str
-    number: int
-
-    @property
-    def parts(self) -> list[str]:
-        """What stands before, between and behind the masks."""
-        return self.text.split(MASK)
-
-    @property
-    def num_masks(self) -> int:
-        return self.text.count(MASK)
-
-    def fill(self, mask: int, token: str) -> str:
-        """The text with one mask replaced; `##` joins to what stands before."""
-        parts = self.parts
-        before, after = MASK.join(parts[: mask + 1]), MASK.join(parts[mask + 1 :])
-        if token.startswith("##"):
-            before, token = before.rstrip(), token.removeprefix("##")
-        return before + token + after
 
 
 @dataclass(frozen=True)
@@ -110,23 +79,18 @@ class MaskFiller:
         self.run = run if isinstance(run, RunFolder) else open_run(run)
         task = MaskedLM.from_dict(self.run.read_task(), str(self.run.task_file))
         self.columns = task.columns
-        # From the root: a folder `sample` is not the preset of that name.
-        preset = resolve_preset(os.path.abspath(self.run.path))
-        self.tokenizer = WordPieceTokenizer(
-            preset.vocabulary,
-            lowercase=preset.lowercase,
-            strip_accents=preset.strip_accents,
-        )
+        preset = preset_of(self.run)
+        self.tokenizer = tokenizer_of(preset)
         model = task.load_model(str(preset.folder), dtype=precision)
-        self._encoder = keras.Model(
+        self._model = keras.Model(
             model.backbone.input, model.backbone.output["sequence_output"]
         )
         self._proposer = _build_proposer(model, self.tokenizer.vocabulary, top_k)
-        self._max_length = task.max_length
+        self._encoder = MaskedTextEncoder(
+            self.tokenizer, task.max_length, self.run.path
+        )
         self._batching = Batching(task.max_length, tokens_per_batch=TOKENS_PER_BATCH)
         self._masks_per_window = max(1, _PROPOSALS_PER_WINDOW // top_k)
-        strings = tf.TensorSpec([None], tf.string)
-        self._tokenize = tf.function(self.tokenizer.tokenize, input_signature=[strings])
 
     def answers(self, texts: Iterable[Text]) -> Iterator[dict[str, Any]]:
         """Fills the masks of texts, in their order, as a stream.
@@ -145,16 +109,16 @@ class MaskFiller:
             TypeError: no text.
         """
         for window in self._windows(texts):
-            dataset = self._encode(window)
+            dataset = self._encoder.encode(window)
             proposals = self._propose(dataset)
             row = 0
             for text in window:
                 yield self._answer(text, proposals, row)
                 row += text.num_masks
 
-    def _windows(self, texts: Iterable[Text]) -> Iterator[list[_MaskedText]]:
+    def _windows(self, texts: Iterable[Text]) -> Iterator[list[MaskedText]]:
         """The texts, checked, as many at a time as shall be in memory."""
-        window: list[_MaskedText] = []
+        window: list[MaskedText] = []
         num_masks = 0
         for number, text in enumerate(texts):
             window.append(self._check(text, number))
@@ -165,7 +129,7 @@ class MaskFiller:
         if window:
             yield window
 
-    def _check(self, text: Text, number: int) -> _MaskedText:
+    def _check(self, text: Text, number: int) -> MaskedText:
         check_text(text, number)
         if not isinstance(text, str):
             raise RunError(
@@ -178,50 +142,7 @@ class MaskFiller:
                 f"capitals, where a word is wanted. Received, as text {number + 1}: "
                 f'{text!r:.80}. For example: "Paris is the {MASK} of France."'
             )
-        return _MaskedText(text, number + 1)
-
-    def _encode(self, window: list[_MaskedText]) -> EncodedDataset:
-        """Tokens with [CLS] and [SEP]; what spells [MASK] becomes the mask token."""
-        parts = [to_bytes(part) for text in window for part in text.parts]
-        tokens = self._tokenize(tf.constant(parts, tf.string))
-        pieces = iter(np.split(tokens.values.numpy(), tokens.row_splits.numpy()[1:-1]))
-        mask = np.array([self.tokenizer.mask_id], np.int32)
-        rows = []
-        for text in window:
-            row = [next(pieces)]
-            for _ in range(text.num_masks):
-                row += [mask, next(pieces)]
-            rows.append(self._pack(np.concatenate(row), text))
-        lengths = np.array([len(row) for row in rows])
-        token_ids = np.concatenate(rows)
-        return EncodedDataset(
-            name="texts",
-            token_ids=token_ids,
-            segment_ids=np.zeros(len(token_ids), np.uint8),
-            starts=np.cumsum(lengths) - lengths,
-            lengths=lengths,
-        )
-
-    def _pack(self, tokens: np.ndarray, text: _MaskedText) -> np.ndarray:
-        """Adds [CLS] and [SEP]; of too many tokens, keeps those around the masks.
-
-        What is kept is of one piece, since so were the texts of the training.
-        """
-        room = self._max_length - 2
-        if len(tokens) > room:
-            masks = np.flatnonzero(tokens == self.tokenizer.mask_id)
-            span = masks[-1] - masks[0] + 1
-            if span > room:
-                raise DataError(
-                    f"The run {self.run.path} takes {room} tokens at a time, and all "
-                    f"masks of a text must be among them. Received, as text "
-                    f"{text.number}, masks {span} tokens apart: {text.text!r:.80}. "
-                    "Give it as several texts."
-                )
-            start = np.clip(masks[0] - (room - span) // 2, 0, len(tokens) - room)
-            tokens = tokens[start : start + room]
-        ends = self.tokenizer.cls_id, self.tokenizer.sep_id
-        return np.concatenate([ends[:1], tokens, ends[1:]]).astype(np.int32)
+        return MaskedText(text, number + 1)
 
     def _propose(self, dataset: EncodedDataset) -> _Proposals:
         """Proposals for all masks, in the order of the texts."""
@@ -232,7 +153,7 @@ class MaskFiller:
         found = _Proposals(np.empty(shape, np.int32), np.empty(shape, np.float32))
         pad_id = self.tokenizer.pad_id
         for batch, hidden in predict_batches(
-            self._encoder, dataset, self._batching, pad_id
+            self._model, dataset, self._batching, pad_id
         ):
             token_ids = batch.features["token_ids"][: len(batch.rows)]
             rows, positions = np.nonzero(token_ids == self.tokenizer.mask_id)
@@ -255,7 +176,7 @@ class MaskFiller:
             found.scores[chosen] = proposals["scores"][: len(chosen)]
 
     def _answer(
-        self, text: _MaskedText, proposals: _Proposals, row: int
+        self, text: MaskedText, proposals: _Proposals, row: int
     ) -> dict[str, Any]:
         """The answer to a text whose first mask has the proposals of `row`."""
         fills = []

@@ -41,7 +41,7 @@ def read_texts(
     Args:
         source: a stream or a `.txt` file with a text a line, or a table (.csv .tsv
             .jsonl .parquet) with the columns that the run was trained with; files
-            also with `.gz`.
+            also compressed (.gz .bz2 .xz .zst).
         predictor: the loaded run.
         assignments: `data.NAME=VALUE`, over the settings the run was trained with.
 

@@ -19,11 +19,11 @@ from kbert.data.encoded import EncodedDataset, Encoder, encode_texts
 from kbert.data.examples import ROLES
 from kbert.data.sources import Columns
 from kbert.errors import ConfigError, RunError
-from kbert.presets import Preset, resolve_preset
+from kbert.presets import Preset
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder, open_run
 from kbert.tasks import Task, is_pretrained, task_from_dict
-from kbert.tokenization import Truncation, WordPieceTokenizer
+from kbert.tokenization import Truncation
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.applying import (
     TOKENS_PER_BATCH,
@@ -31,6 +31,8 @@ from kbert.workflows.applying import (
     Text,
     check_precision,
     check_text,
+    preset_of,
+    tokenizer_of,
 )
 from kbert.workflows.mask_filler import DEFAULT_TOP_K, MaskFiller
 
@@ -39,12 +41,7 @@ def build_encoder(
     preset: Preset, *, max_length: int, truncation: Truncation
 ) -> Encoder:
     """The tokenizer of a preset, and how its texts are cut."""
-    tokenizer = WordPieceTokenizer(
-        preset.vocabulary,
-        lowercase=preset.lowercase,
-        strip_accents=preset.strip_accents,
-    )
-    return Encoder(tokenizer, max_length, truncation)
+    return Encoder(tokenizer_of(preset), max_length, truncation)
 
 
 def open_predictor(
@@ -110,8 +107,7 @@ class Predictor:
             truncation = values["truncation"]
         except KeyError as error:
             raise RunError(f"{self.run.task_file} is damaged: no {error}.") from None
-        # From the root: a folder `sample` is not the preset of that name.
-        preset = resolve_preset(os.path.abspath(self.run.path))
+        preset = preset_of(self.run)
         self.encoder = build_encoder(
             preset, max_length=max_length, truncation=truncation
         )

@@ -2,9 +2,7 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,16 +10,17 @@ from kbert.errors import Interrupted
 from kbert.files import write_text
 from kbert.new_runs import create_run
 from kbert.plots import plot_curves
-from kbert.presets import resolve_preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.runs import RunFolder
 from kbert.training.loop import Plan, train
 from kbert.training.masked_scores import PretrainingScores, evaluate_examples
-from kbert.workflows.machine import machine, peak_memory, versions
+from kbert.workflows.applying import preset_of
 from kbert.workflows.pretraining.job import PretrainJob
 from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import Pretrainee, load_pretrained
-from kbert.workflows.pretraining.preparing import prepare, warn_of_broken_text
+from kbert.workflows.pretraining.preparing import prepare
+from kbert.workflows.pretraining.text import warn_of_broken_text
+from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
 
@@ -48,39 +47,25 @@ def pretrain(
         Interrupted: a signal ended the training between two steps; the run holds the
             model as it was then.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    clock = time.monotonic()
+    record = Record()
     job = prepare(config, output, progress)
     pretrainee = job.build()
     run = create_run(job.path, job.config)
-    info: dict[str, Any] = {
-        "started": started,
-        "versions": versions(),
-        "machine": machine() | {"precision": str(job.choice)},
-        "data": job.material.describe(),
-    }
     write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
     run.write_task(job.describe_task())
-    run.write_info({"status": "running"} | info)
     listener = _listen(run, job, pretrainee, progress)
-    trained = time.monotonic()
-    seconds = {"until_training": trained - clock}
-    with _noting_early_ends(run, pretrainee, info):
+    record.begin(run, precision=str(job.choice), data=job.material.describe())
+    with _noting_early_ends(run, pretrainee, record):
         _train(job, pretrainee, listener)
-        seconds["training"] = time.monotonic() - trained
-        _finish(run, job, listener, progress)
-    seconds["total"] = time.monotonic() - clock
-    info |= {
-        "steps": job.config.train.max_steps,
-        "train_tokens": listener.num_tokens,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "peak_memory_bytes": peak_memory(),
-    }
-    # By now all the text has been read.
-    info["data"] = job.material.describe()
+        record.note_trained()
+        _finish(run, job, listener)
     if isinstance(job.material, TextMaterial):
         warn_of_broken_text(job.material.corpus)
-    run.write_info({"status": "finished"} | info)
+    record.finish(
+        data=job.material.describe(),  # by now all the text has been read
+        steps=job.config.train.max_steps,
+        train_tokens=listener.num_tokens,
+    )
     return run
 
 
@@ -159,16 +144,10 @@ def _evaluate(
     )
 
 
-def _finish(
-    run: RunFolder, job: PretrainJob, listener: RunListener, progress: TextIO | None
-) -> None:
+def _finish(run: RunFolder, job: PretrainJob, listener: RunListener) -> None:
     """Evaluates the model that the run keeps, in float32, as it was written."""
     length = job.config.data.max_length
-    model = load_pretrained(
-        # From the root: a folder `sample` is not the preset of that name.
-        resolve_preset(str(run.path.absolute())),
-        next_sentence=job.next_sentence,
-    )
+    model = load_pretrained(preset_of(run), next_sentence=job.next_sentence)
     scores = PretrainingScores(model)
     scores.compile()
     metrics = _evaluate(job, scores, length)
@@ -183,25 +162,20 @@ def _finish(
 
 @contextlib.contextmanager
 def _noting_early_ends(
-    run: RunFolder, pretrainee: Pretrainee, info: dict[str, Any]
+    run: RunFolder, pretrainee: Pretrainee, record: Record
 ) -> Iterator[None]:
     """Notes in the run how its training ended early, and keeps the model."""
     try:
         yield
     except Interrupted as error:
         pretrainee.save(run)
-        _note_status(run, "interrupted", info)
+        record.note_early_end("interrupted")
         raise Interrupted(
             f"{error}; the model as it was then is in {run.path}", error.signal_number
         ) from None
     except KeyboardInterrupt:
-        _note_status(run, "interrupted", info)
+        record.note_early_end("interrupted")
         raise
     except BaseException:
-        _note_status(run, "failed", info)
+        record.note_early_end("failed")
         raise
-
-
-def _note_status(run: RunFolder, status: str, info: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # A full disk may have no room for it.
-        run.write_info({"status": status} | info)

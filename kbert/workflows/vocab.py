@@ -44,6 +44,9 @@ def make_vocabulary(
     """
     check_output(output)
     corpus = open_text(data)
+    for key, reason in corpus.idle.items():
+        value = getattr(data, key.removeprefix("data."))
+        logger.warning("%s = %s has no effect: %s.", key, value, reason)
     vocabulary = train_vocabulary(
         texts_of(corpus, progress, "vocabulary"),
         size=size,

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from kbert.config import FinetuneConfig, describe_settings, load_config
 from kbert.errors import ConfigError
 from kbert_cli.config import config
-from kbert_cli.options import OPTIONS
+from kbert_cli.options import OPTIONS, PRETRAIN_OPTIONS
 
 
 def show(*arguments: str) -> Result:
@@ -59,6 +59,47 @@ def test_every_option_reaches_its_setting() -> None:
     for name, value in values.items():
         section, _, key = OPTIONS[name].setting.partition(".")
         assert shown[section][key] == value
+
+
+def test_the_options_of_a_pretraining_reach_their_settings() -> None:
+    values: dict[str, Any] = {
+        "--preset": "bert_base_en",
+        "--size": "small",
+        "--vocabulary": "v.txt",
+        "--max-steps": 7,
+        "--batch-size": 8,
+        "--learning-rate": 0.5,
+        "--max-length": 64,
+        "--precision": "float32",
+        "--seed": 0,
+    }
+    assert values.keys() == PRETRAIN_OPTIONS.keys()
+    arguments = [str(part) for pair in values.items() for part in pair]
+    shown = tomllib.loads(show("--for", "pretrain", *arguments).stdout)
+    for name, value in values.items():
+        section, _, key = PRETRAIN_OPTIONS[name].setting.partition(".")
+        assert shown[section][key] == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--for", "pretrain", "--epochs", "3"),
+            "--epochs is an option of kbert finetune, and kbert pretrain has none of "
+            "that name. Use --max-steps, or use --for finetune.",
+        ),
+        (("--for", "pretrain", "--data", "x"), "Use --set data.sources="),
+        (("--size", "tiny"), "--size is an option of kbert pretrain"),
+        (("--max-steps", "3"), "Use --set train.max_steps=N, or use --for pretrain."),
+    ],
+)
+def test_an_option_of_the_other_command(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    result = show(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize("name", OPTIONS)

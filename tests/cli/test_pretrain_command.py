@@ -9,17 +9,7 @@ import pytest
 
 from kbert.vocabulary import SPECIAL_TOKENS
 from tests.cli.conftest import Kbert, Outcome
-from tests.pretraining_runs import MAX_LENGTH, settings_for, write_corpus
-
-
-def options_for(**others: object) -> list[str]:
-    """`--set` for each setting of a tiny pretraining."""
-    settings = settings_for(**(others | {"data__sources": None}))
-    return [
-        part
-        for name, value in settings.items()
-        for part in ("--set", f"{name}={json.dumps(value)}")
-    ]
+from tests.pretraining_runs import MAX_LENGTH, options_for, write_corpus
 
 
 @pytest.fixture

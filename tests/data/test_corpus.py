@@ -179,8 +179,10 @@ class TestPieces:
         rng = random.Random(0)
         for _ in range(20):
             alphabet = rng.choice(["ab. \n", "é汉。😀 ", "x\n", "a ", "汉字\n"])
-            text = "".join(rng.choices(alphabet, k=rng.randrange(1, 6000)))
-            self.pieces(tmp_path, "z" + text)
+            text = "z" + "".join(rng.choices(alphabet, k=rng.randrange(1, 6000)))
+            whole = "".join(piece.text for piece in self.pieces(tmp_path, text))
+            # Between two pieces only spaces and line ends are left out.
+            assert "".join(whole.split()) == "".join(text.split())
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -295,6 +297,10 @@ class TestFiles:
         assert documents(corpus) == ["a.txt", "b/10.txt", "b/2.txt", "b/c/deep"]
         (note,) = corpus.notes
         assert note.endswith("more files: named twice, read once")
+        one_more = open_corpus([str(folder / "b" / "*.txt")] * 2)
+        assert one_more.notes[0].endswith(
+            ".txt and 1 more file: named twice, read once"
+        )
         again = open_corpus([str(folder / "a.txt"), f"{folder}/b/../a.txt"])
         assert documents(again) == ["a.txt"]
         assert again.notes == (f"{folder}/b/../a.txt: named twice, read once",)
@@ -432,15 +438,15 @@ def test_settings_without_effect_are_noted(tmp_path):
     table = str(write(tmp_path / "a.csv", b"text\nx\n"))
     plain = str(write(tmp_path / "a.txt", b"x"))
 
-    def notes(source: str, **options) -> str:
-        found = open_corpus([source], CorpusOptions(**options)).notes
-        return "; ".join(note for note in found if "no effect" in note)
+    def idle(source: str, **options) -> dict[str, str]:
+        return dict(open_corpus([source], CorpusOptions(**options)).idle)
 
-    assert "a row of a table is a document" in notes(table, document="line")
-    assert "plain text has no columns" in notes(plain, text="body")
-    assert "files have no splits" in notes(plain, split="test")
-    assert "only a tfds:NAME" in notes(plain, data_dir="x")
-    assert notes(table, text="text") == notes(plain, document="line") == ""
+    row, none = "a row of a table is a document", "plain text has no columns"
+    assert idle(table, document="line") == {"data.document": row}
+    assert idle(plain, text="body") == {"data.text": none}
+    assert idle(plain, split="test") == {"data.train_split": "files have no splits"}
+    assert idle(plain, data_dir="x").keys() == {"data.data_dir"}
+    assert idle(table, text="text") == idle(plain, document="line") == {}
 
 
 def test_a_pair_of_columns_is_one_document(tmp_path):

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from kbert.data import tfds_builder
 from kbert.data.sources import Columns, open_source, source_splits
-from kbert.data.tfds import tfds_splits
+from kbert.data.tfds import num_shared, tfds_splits
 from kbert.data.tfds_builder import TfdsName, parse_spec, prepared_folder, quiet
 from kbert.errors import DataError
 from tests.data.source_checks import rows_of, texts_and_labels
@@ -206,6 +206,25 @@ def test_finds_the_newest_version_and_the_default_config(tmp_path):
     assert prepared_folder(tmp_path, TfdsName("y", None, None)) == plain
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("split", "other", "expected"),
+    [
+        ("train", "train", 10),
+        ("train", "train[:10%]", 1),
+        ("train[:7]", "train[5:]", 2),
+        ("train[:50%]", "train[50%:]", 0),
+        ("train+test", "test", 3),
+        ("train", "test", 0),
+    ],
+)
+def test_what_two_splits_share(data_dir, split, other, expected):
+    small = "tfds:kbert_pairs/small"
+    for spec in (small, f"{small}:1.0.0"):
+        assert num_shared(small, split, spec, other, data_dir) == expected
+    assert num_shared(small, split, "tfds:kbert_pairs/other", other, data_dir) == 0
+
+
 def test_parse_spec():
     assert parse_spec("tfds:a_1") == ("a_1", None, None)
     assert parse_spec("tfds:a/b-c.1:1.2.3") == ("a", "b-c.1", "1.2.3")
@@ -220,7 +239,10 @@ def test_parse_spec():
     [
         ("tfds:imdb_revews", 'no data set "imdb_revews".*Nearest: imdb_reviews'),
         ("tfds:glue/mrcp", 'glue has no config "mrcp". Configs: mrpc'),
-        ("tfds:ag_news_subset", "no answer from .*not prepared in .*data.data_dir"),
+        (
+            "tfds:ag_news_subset",
+            "no answer from .*not prepared in .*data.data_dir.* such as reviews.csv",
+        ),
         ("tfds:imdb_reviews:9.9.9", "cannot be loaded at version 9.9.9, only: 1.0.0"),
     ],
 )

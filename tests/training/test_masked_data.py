@@ -120,7 +120,6 @@ def test_each_phase_has_its_length_its_rows_and_its_steps():
         phase_of(short, length=24, num_rows=6, num_steps=3),
         phase_of(long, length=30, num_rows=4, num_steps=2),
     )
-    assert data.total_steps == 5
 
     def shapes(num_steps: int, of: MaskedData = data) -> list[tuple[int, ...]]:
         updates = of.updates(num_steps)

@@ -1,9 +1,12 @@
 """AdamW and its schedule against NumPy."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 
+from kbert.training.lamb import Lamb
 from kbert.training.optimizer import AdamW, WarmupSchedule, choose_learning_rate
 
 
@@ -60,6 +63,32 @@ def test_a_variable_has_its_own_rate_for_update_and_decay(problem):
     )
     expected = adamw_in_numpy(value, gradients, rate=0.01, decay=0.1, rate_factor=0.25)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+SCHEDULE = WarmupSchedule(0.1, warmup_steps=2, total_steps=9, shape="cosine")
+
+
+@pytest.mark.parametrize("rate", [0.25, SCHEDULE], ids=["rate", "schedule"])
+@pytest.mark.parametrize("kind", [AdamW, Lamb])
+def test_it_comes_back_from_its_config(problem, kind, rate):
+    value, gradients = problem
+    optimizer = kind(
+        rate, decay=0.1, rates={"kernel": 0.5}, epsilon=0.01, global_clipnorm=1.0
+    )
+    config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    copies = [
+        keras.optimizers.deserialize(config),
+        kind.from_config(optimizer.get_config()),
+    ]
+    results = []
+    for one in [optimizer, *copies]:
+        assert type(one) is kind
+        assert one.get_config() == optimizer.get_config()
+        variable = keras.Variable(value, name="kernel")
+        for gradient in gradients:
+            one.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        results.append(np.asarray(variable))
+    np.testing.assert_array_equal(results[1:], [results[0]] * 2)
 
 
 def rates(shape: str, warmup: int = 4, total: int = 12) -> list[float]:

@@ -1,26 +1,29 @@
 """How well a pretrained run tells masked tokens and next sentences."""
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from kbert.config import load_config
-from kbert.data.corpus import open_corpus
+from kbert.data.corpus import Corpus
 from kbert.data.pretraining import TextExamples
 from kbert.data.pretraining_examples import ExampleRecipe, Examples
 from kbert.errors import ConfigError
-from kbert.presets import resolve_preset
-from kbert.pretrain_settings import PretrainConfig
+from kbert.pretrain_settings import CorpusSettings, PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tokenization import WordPieceTokenizer
 from kbert.training.masked_data import compile_mask
 from kbert.training.masked_scores import METRICS, PretrainingScores, evaluate_examples
+from kbert.workflows.applying import preset_of, tokenizer_of
+from kbert.workflows.pretraining.held_out import check_documents
 from kbert.workflows.pretraining.masking import build_mask
+from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import load_pretrained
 from kbert.workflows.pretraining.reading import own_material
-from kbert.workflows.pretraining.text import corpus_options
+from kbert.workflows.pretraining.text import open_text, warn_of_broken_text
 
 logger = logging.getLogger(__name__)
 
@@ -67,44 +70,51 @@ def evaluate_pretrained(
     """
     config = _config(run, data, split, assignments, settings or {})
     task = MaskedLM.from_dict(run.read_task(), str(run.task_file))
-    preset = resolve_preset(str(run.path.absolute()))
-    tokenizer = WordPieceTokenizer(
-        preset.vocabulary,
-        lowercase=preset.lowercase,
-        strip_accents=preset.strip_accents,
-    )
-    own = run if data is None else None
-    blocks = _blocks(config, task, tokenizer, own)
+    preset = preset_of(run)
+    tokenizer = tokenizer_of(preset)
+    if data is None:
+        blocks, read = _own_examples(run, config, task, tokenizer)
+    else:
+        names = _names_given(split, assignments, settings or {})
+        read = [_open_text(config.data, names)]
+        blocks = _examples(read[0], config, task, tokenizer)
     model = load_pretrained(preset, next_sentence=task.next_sentence, dtype=precision)
     scores = PretrainingScores(model)
     scores.compile()
     mask = build_mask(
         tokenizer, config.data, max_length=task.max_length, seed=config.train.seed
     )
-
-    def evaluate(line: ProgressLine | None) -> dict[str, Any]:
-        num_done = 0
-
-        def count(num_examples: int, num_tokens: int) -> None:
-            nonlocal num_done
-            num_done += 1
-            if line is not None:
-                line.update(num_done, num_examples, num_tokens)
-
-        return evaluate_examples(
+    with _counting_batches(progress) as on_batch:
+        metrics = evaluate_examples(
             scores,
             blocks,
             compile_mask(mask),
             max_length=task.max_length,
             pad_id=tokenizer.pad_id,
             next_sentence_weight=config.train.next_sentence_weight,
-            on_batch=count,
+            on_batch=on_batch,
         )
+    warn_of_broken_text(*read)
+    return metrics
 
+
+@contextlib.contextmanager
+def _counting_batches(
+    progress: TextIO | None,
+) -> Iterator[Callable[[int, int], None] | None]:
+    """What to tell the examples and tokens of each batch to."""
     if progress is None:
-        return evaluate(None)
+        yield None
+        return
+    num_done = 0
     with ProgressLine(None, progress, label="evaluating", unit="batches") as line:
-        return evaluate(line)
+
+        def count(num_examples: int, num_tokens: int) -> None:
+            nonlocal num_done
+            num_done += 1
+            line.update(num_done, num_examples, num_tokens)
+
+        yield count
 
 
 def format_pretraining_metrics(metrics: Mapping[str, Any]) -> str:
@@ -149,25 +159,48 @@ def _config(
     return config.model_copy(update={"data": whole})
 
 
-def _blocks(
+def _own_examples(
+    run: RunFolder,
     config: PretrainConfig,
     task: MaskedLM,
     tokenizer: WordPieceTokenizer,
-    own: RunFolder | None,
-) -> Iterable[Examples]:
-    """The examples to measure on.
+) -> tuple[Iterable[Examples], list[Corpus]]:
+    """The held-out examples of a run, and the text of its own that they are from."""
+    material = own_material(config, tokenizer)
+    if config.data.validation is None:
+        _warn_of_changes(run, material.describe())
+    examples = material.validation_examples(task.max_length)
+    given = material.validation if isinstance(material, TextMaterial) else None
+    return [examples], [] if given is None else [given]
 
-    Args:
-        own: the run, where its own held-out text is meant.
-    """
-    if own is not None:
-        material = own_material(config, tokenizer)
-        if config.data.validation is None:
-            _warn_of_changes(own, material.describe())
-        return [material.validation_examples(task.max_length)]
-    corpus = open_corpus(config.data.sources, corpus_options(config.data))
-    for note in corpus.notes:
-        logger.info("%s", note)
+
+def _names_given(
+    split: str | None, assignments: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """The settings that the user gives, and their names for messages."""
+    keys = [*(item.partition("=")[0].strip() for item in assignments), *settings]
+    named = {key: key for key in keys}
+    return named if split is None else named | {"data.train_split": "--split"}
+
+
+def _open_text(data: CorpusSettings, given: Mapping[str, str]) -> Corpus:
+    """The text that the user names; says which of the settings given are idle."""
+    corpus = open_text(data)
+    for key, name in given.items():
+        if key in corpus.idle:
+            logger.warning("%s has no effect: %s.", name, corpus.idle[key])
+    return corpus
+
+
+def _examples(
+    corpus: Corpus,
+    config: PretrainConfig,
+    task: MaskedLM,
+    tokenizer: WordPieceTokenizer,
+) -> Iterable[Examples]:
+    """All examples of a text."""
+    if task.next_sentence:
+        check_documents(corpus, 2, "The run was trained on pairs: give it more text")
     recipe = ExampleRecipe(
         max_length=task.max_length,
         next_sentence=task.next_sentence,

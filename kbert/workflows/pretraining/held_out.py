@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from kbert.errors import DataError
 # Enough to tell models apart, few enough to be evaluated many times.
 MAX_DOCUMENTS = 1000
 MAX_CHARACTERS = 1_000_000
+
+_FILES_AT_ONCE = 16
 
 _NO_PAIRS = "Or do without pairs: --set train.next_sentence_weight=0"
 
@@ -41,8 +44,10 @@ def hold_out(corpus: Corpus, *, share: float, seed: int, least: int) -> HeldOut:
     """Draws documents; the seed decides which.
 
     Reading ends once a thousand documents, or a million characters, are held out, since
-    a corpus may be larger than anybody wants to read twice: of a very large one they
-    come from its first files.
+    a corpus may be larger than anybody wants to read twice. Until then files from all
+    over the corpus are read at once, from the beginning of each: of a very large corpus
+    the documents come from the beginnings of 16 files, of a single large file from its
+    own.
 
     Args:
         share: of the documents.
@@ -75,30 +80,56 @@ def hold_out(corpus: Corpus, *, share: float, seed: int, least: int) -> HeldOut:
 
 
 def _documents(corpus: Corpus) -> Iterator[tuple[Key, list[str]]]:
-    """Each document with its pieces, as many as may be held out at all."""
-    for number, file in enumerate(corpus.files):
-        key: Key | None = None
-        texts: list[str] = []
-        for piece in file.pieces():
-            if key != (number, piece.document):
-                if key is not None:
-                    yield key, texts
-                key, texts = (number, piece.document), []
-            if not texts or sum(map(len, texts)) < MAX_CHARACTERS:
-                texts.append(piece.text)
-        if key is not None:
-            yield key, texts
+    """Each document with its pieces, as many as may be held out at all.
+
+    One of each of 16 files in turn, which lie spread over the corpus; where one of them
+    ends, another takes its place.
+    """
+    files = (_documents_of(corpus, number) for number in _spread(len(corpus.files)))
+    waiting = deque(itertools.islice(files, _FILES_AT_ONCE))
+    while waiting:
+        file = waiting.popleft()
+        document = next(file, None)
+        if document is not None:
+            waiting.append(file)
+            yield document
+        elif (other := next(files, None)) is not None:
+            waiting.append(other)
 
 
-def check_documents(corpus: Corpus, least: int) -> None:
+def _documents_of(corpus: Corpus, number: int) -> Iterator[tuple[Key, list[str]]]:
+    """The documents of a file."""
+    key: Key | None = None
+    texts: list[str] = []
+    for piece in corpus.files[number].pieces():
+        if key != (number, piece.document):
+            if key is not None:
+                yield key, texts
+            key, texts = (number, piece.document), []
+        if not texts or sum(map(len, texts)) < MAX_CHARACTERS:
+            texts.append(piece.text)
+    if key is not None:
+        yield key, texts
+
+
+def _spread(count: int) -> list[int]:
+    """The numbers below `count`, so ordered that the first few lie evenly spread."""
+    golden = (5**0.5 - 1) / 2  # Its multiples leave no large gap, however many.
+    return sorted(range(count), key=lambda number: number * golden % 1)
+
+
+def check_documents(corpus: Corpus, least: int, mend: str = _NO_PAIRS) -> None:
     """Checks that a corpus of which nothing is held out has so many documents.
+
+    Args:
+        mend: what else can be done, for the message.
 
     Raises:
         DataError: it has fewer.
     """
     found = sum(1 for _ in itertools.islice(_documents(corpus), least))
     if found < least:
-        raise _too_few(corpus, found, "next-sentence prediction needs two", _NO_PAIRS)
+        raise _too_few(corpus, found, "next-sentence prediction needs two", mend)
 
 
 def _check_enough(corpus: Corpus, found: int, least: int) -> None:

@@ -1,6 +1,6 @@
 """Settings of a pretraining that have no effect on it, to be said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kbert.pretrain_settings import PretrainConfig
 from kbert.settings import Settings
@@ -14,16 +14,14 @@ def is_given(settings: Settings, name: str) -> bool:
     return getattr(settings, name) != type(settings).model_fields[name].default
 
 
-def idle_settings(config: PretrainConfig, *, is_prepared: bool) -> Iterator[str]:
+def idle_settings(config: PretrainConfig, of_text: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each setting that is given and has no effect.
 
     Args:
-        is_prepared: whether the source is a prepared folder.
+        of_text: setting -> why it has none on the text that is read.
     """
     data, train = config.data, config.train
-    idle = {}
-    if is_prepared:
-        idle["data.data_dir"] = "the text is prepared already"
+    idle = dict(of_text)
     if train.next_sentence_weight == 0:
         idle["data.short_sequence_rate"] = "it is for pairs of segments"
     if data.validation is not None:

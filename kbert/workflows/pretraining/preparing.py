@@ -11,6 +11,7 @@ from typing import TextIO
 import keras
 
 from kbert.data.corpus import Corpus
+from kbert.data.corpus_paths import is_named
 from kbert.data.prepared import Prepared
 from kbert.data.preparing import Plan, check_folder
 from kbert.data.preparing import prepare as write_prepared
@@ -21,6 +22,7 @@ from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
+from kbert.workflows.pretraining.casing import tokenizing_of
 from kbert.workflows.pretraining.idle import (
     idle_settings,
     idle_when_preparing,
@@ -37,11 +39,11 @@ from kbert.workflows.pretraining.reading import (
     expected_vocabulary_size,
     hold_out_of,
     open_reading,
-    tokenizing_of,
     trains_vocabulary,
 )
 from kbert.workflows.pretraining.resolving import NUMBERS, resolve_pretraining
 from kbert.workflows.pretraining.sizes import DEFAULT_SIZE, new_architecture
+from kbert.workflows.pretraining.text import warn_of_broken_text
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ def prepare(
         lowercase=lowercase,
         strip_accents=strip_accents,
         trains_vocabulary=trains_vocabulary(config, reading),
+        has_weights=preset is not None and preset.has_weights,
     )
     path = output or FreshName(Path("runs"), name)
     kept = with_absolute_paths(config)
@@ -90,6 +93,8 @@ def prepare(
     )
     for phase in job.data.phases:
         job.validation(phase.max_length)  # What is wrong with them comes to light now.
+    if reading.validation is not None:
+        warn_of_broken_text(reading.validation)
     return job
 
 
@@ -137,19 +142,13 @@ def prepare_only(
         prepared = write_prepared(
             reading.corpus, material.tokenizer, folder, plan, on_window=on_window
         )
-    warn_of_broken_text(reading.corpus)
+    warn_of_broken_text(*reading.corpora)
     return prepared
 
 
 def _warn_of_idle_settings(config: PretrainConfig, reading: Reading) -> None:
-    for sentence in idle_settings(config, is_prepared=reading.prepared is not None):
+    for sentence in idle_settings(config, reading.idle):
         logger.warning("%s", sentence)
-
-
-def warn_of_broken_text(corpus: Corpus) -> None:
-    """Says where bytes were no UTF-8, of what has been read."""
-    if corpus.report.num_broken:
-        logger.warning("%s", corpus.report.summary())
 
 
 @contextlib.contextmanager
@@ -211,13 +210,13 @@ def with_absolute_paths(config: PretrainConfig) -> PretrainConfig:
 
 
 def _absolute(source: str) -> str:
-    if source == "sample" or source.startswith("tfds:"):
+    if is_named(source):
         return source
     return os.path.abspath(os.path.expanduser(source))
 
 
 def _absolute_if_there(name: str | None) -> str | None:
-    if name is None or not os.path.exists(os.path.expanduser(name)):
+    if name is None or name == "sample" or not os.path.exists(os.path.expanduser(name)):
         return name
     return _absolute(name)
 

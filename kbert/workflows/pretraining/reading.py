@@ -12,6 +12,7 @@ from kbert.presets import Preset, resolve_preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
 from kbert.tokenization import WordPieceTokenizer
 from kbert.vocabulary import read_vocabulary
+from kbert.workflows.pretraining.casing import settle_case, tokenizing_of
 from kbert.workflows.pretraining.held_out import HeldOut
 from kbert.workflows.pretraining.material import (
     Material,
@@ -25,6 +26,7 @@ from kbert.workflows.pretraining.resolving import (
     check_preset,
     check_same_vocabulary,
     check_settings,
+    without_settings_of_run,
 )
 from kbert.workflows.pretraining.text import (
     draw_held_out,
@@ -52,6 +54,24 @@ class Reading:
     corpus: Corpus | None = None
     validation: Corpus | None = None
 
+    @property
+    def corpora(self) -> tuple[Corpus, ...]:
+        """All text that is read."""
+        return tuple(filter(None, (self.corpus, self.validation)))
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Setting -> why it has no effect on any of the text."""
+        if self.corpus is None:
+            return {"data.data_dir": "the text is prepared already"}
+        validation = self.validation or self.corpus
+        return {
+            name: reason
+            for name, reason in self.corpus.idle.items()
+            # The split to train on is none to hold out.
+            if name in validation.idle or name == "data.train_split"
+        }
+
 
 def open_reading(
     config: PretrainConfig,
@@ -59,16 +79,19 @@ def open_reading(
     """The text and the preset, checked against the settings.
 
     Returns:
-        The settings, with those of a prepared folder; the text; the preset.
+        The settings, with what a prepared folder, a preset or a vocabulary decides of
+        them; the text; the preset.
 
     Raises:
         UserError: a setting does not fit, or text or preset cannot be read.
     """
     prepared = _find_prepared(config)
+    config = without_settings_of_run(config)
     if prepared is not None:
         config = adopt_prepared(config, prepared)
     check_settings(config)
     preset = _resolve_preset(config)
+    config = settle_case(config, preset)
     if prepared is not None:
         name = prepared.folder.resolve().name
         return config, Reading(name, prepared), preset
@@ -86,15 +109,6 @@ def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Mater
     text_alone = config.model_copy(update={"model": PretrainModelSettings()})
     _, reading, _ = open_reading(text_alone)
     return build_material(config, reading, tokenizer, hold_out_of(config, reading))
-
-
-def tokenizing_of(config: PretrainConfig, preset: Preset | None) -> tuple[bool, bool]:
-    """Whether text is lower-cased, and whether accents are stripped."""
-    if preset is not None:
-        return preset.lowercase, preset.strip_accents
-    model = config.model
-    lowercase = True if model.lowercase is None else model.lowercase
-    return lowercase, lowercase if model.strip_accents is None else model.strip_accents
 
 
 def trains_vocabulary(config: PretrainConfig, reading: Reading) -> bool:
@@ -233,6 +247,11 @@ def _resolve_preset(config: PretrainConfig) -> Preset | None:
         model.preset, lowercase=model.lowercase, strip_accents=model.strip_accents
     )
     check_preset(config, preset)
+    if not preset.has_weights:
+        logger.warning(
+            "the embedded `sample` model starts from random weights: there is nothing "
+            "to go on from. Leave --preset out for a new model of any size."
+        )
     if model.vocabulary is not None:
         given = read_vocabulary(model.vocabulary)
         owner = f"the preset {preset.name}"

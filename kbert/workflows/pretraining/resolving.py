@@ -3,12 +3,15 @@
 A run keeps the settings as resolved here, so that its `config.toml` says what was done.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from kbert.errors import ConfigError
 from kbert.preset_files import Architecture
-from kbert.presets import Preset
+from kbert.presets import SAMPLE, Preset
 from kbert.pretrain_settings import PretrainConfig, PretrainModelSettings
+from kbert.toml_files import read_toml
 from kbert.training.precision import Choice
 from kbert.workflows.pretraining.idle import is_given
 from kbert.workflows.resolving import check_accumulation
@@ -27,6 +30,30 @@ NUMBERS = (
     "dropout",
 )
 _OF_A_NEW_MODEL = ("size", *NUMBERS[:-1], "position_embedding", "vocabulary_size")
+
+
+def without_settings_of_run(config: PretrainConfig) -> PretrainConfig:
+    """The settings without those of a new model that the preset itself was made with.
+
+    So the config of a run can go on from this run.
+
+    Raises:
+        ConfigError: the preset is a run whose config cannot be read.
+    """
+    model = config.model
+    file = Path(os.path.expanduser(model.preset or "")) / "config.toml"
+    if model.preset in (None, SAMPLE) or not file.is_file():
+        return config
+    own = read_toml(file).get("model")
+    if not isinstance(own, dict):
+        return config
+    fields = type(model).model_fields
+    known = {
+        name: fields[name].default
+        for name in _OF_A_NEW_MODEL
+        if name in own and own[name] == getattr(model, name)
+    }
+    return config.model_copy(update={"model": model.model_copy(update=known)})
 
 
 def check_settings(config: PretrainConfig) -> None:
@@ -87,13 +114,20 @@ def resolve_pretraining(
     lowercase: bool,
     strip_accents: bool,
     trains_vocabulary: bool,
+    has_weights: bool,
 ) -> PretrainConfig:
-    """The same settings with every `auto` and every open default decided."""
+    """The same settings with every `auto` and every open default decided.
+
+    Args:
+        has_weights: whether it goes on from weights; those of `sample` are random.
+    """
     check_accumulation(choice, config.train.gradient_accumulation_steps)
     steps = config.train.max_steps
     train = config.train.model_copy(
         update={
-            "learning_rate": _learning_rate(config, architecture),
+            "learning_rate": _learning_rate(
+                config, architecture, has_weights=has_weights
+            ),
             "precision": choice.precision,
             "jit_compile": choice.jit_compile,
             "eval_steps": config.train.eval_steps or max(1, steps // _EVALUATIONS),
@@ -154,7 +188,7 @@ def _check_nothing_new(model: PretrainModelSettings) -> None:
     if new:
         raise ConfigError(
             f"{new[0]} is for a new model; the preset {model.preset} has its "
-            f"own. Leave --preset out, or {' and '.join(new)}."
+            f"own. Leave --preset out, or {' and '.join(new)}, in a config file too."
         )
 
 
@@ -164,12 +198,14 @@ def _short_share(config: PretrainConfig) -> float | None:
     return config.train.short_share or DEFAULT_SHORT_SHARE
 
 
-def _learning_rate(config: PretrainConfig, architecture: Architecture) -> float:
+def _learning_rate(
+    config: PretrainConfig, architecture: Architecture, *, has_weights: bool
+) -> float:
     if config.train.learning_rate != "auto":
         return config.train.learning_rate
     return choose_pretraining_rate(
         architecture.hidden_dim,
-        pretrained=config.model.preset is not None,
+        pretrained=has_weights,
         optimizer=config.train.optimizer,
     )
 

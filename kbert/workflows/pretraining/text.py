@@ -1,12 +1,15 @@
 """The text of a pretraining: opened, its vocabulary learned, a part held out."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from kbert.data.corpus import Corpus, CorpusOptions, open_corpus
 from kbert.data.corpus_paths import find_files, is_named
+from kbert.data.sources import source_splits
 from kbert.errors import ConfigError, UserError
 from kbert.pretrain_settings import CorpusSettings, PretrainDataSettings
 from kbert.progress import ProgressLine
@@ -16,6 +19,9 @@ from kbert.workflows.pretraining.held_out import HeldOut, check_documents, hold_
 logger = logging.getLogger(__name__)
 
 _MIN_FREQUENCY = 2  # of a character or a piece, as `kbert vocab` has it by default
+
+# Of a data set that is held out, the first of these that it has.
+_HELD_OUT = ("validation", "test", "train")
 
 
 def corpus_options(data: CorpusSettings, split: str | None = None) -> CorpusOptions:
@@ -38,12 +44,24 @@ def open_text(data: CorpusSettings) -> Corpus:
     """The corpus that the settings name; what was guessed is said.
 
     Raises:
+        ConfigError: a source is a run.
         DataError: it does not exist, cannot be read, or is empty.
     """
+    for source in data.sources:
+        _check_is_no_run(source)
     corpus = open_corpus(data.sources, corpus_options(data))
     for note in corpus.notes:
         logger.info("%s", note)
     return corpus
+
+
+def _check_is_no_run(source: str) -> None:
+    folder = Path(os.path.expanduser(source))
+    if all(os.path.isfile(folder / name) for name in ("config.toml", "task.json")):
+        raise ConfigError(
+            f"{source} is a run, and no text. To go on from it, give it with --preset: "
+            f"kbert pretrain TEXT --preset {source}"
+        )
 
 
 def open_validation(data: PretrainDataSettings) -> Corpus | None:
@@ -55,48 +73,97 @@ def open_validation(data: PretrainDataSettings) -> Corpus | None:
     """
     if data.validation is None:
         return None
-    of_tfds = next((s for s in data.sources if s.startswith("tfds:")), None)
-    is_split = of_tfds is not None and not os.path.exists(data.validation)
-    _check_apart(data, is_split)
-    if is_split:
-        assert of_tfds is not None
-        return open_corpus([of_tfds], corpus_options(data, data.validation))
-    return open_corpus([data.validation], corpus_options(data))
-
-
-def _check_apart(data: PretrainDataSettings, is_split: bool) -> None:
-    """Checks that what is held out is not trained on."""
-    assert data.validation is not None
-    if is_split:
-        shared = [data.validation] if data.validation == data.train_split else []
+    source, split = _validation_source(data, data.validation)
+    if split is None:
+        _check_files_apart(data.sources, source)
     else:
-        trained, held_out = (
-            {
-                os.path.realpath(path)
-                for path in find_files([s for s in specs if not is_named(s)])[0]
-            }
-            for specs in (data.sources, [data.validation])
+        _check_splits_apart(data, source, split)
+        logger.info("held out: %s %s", source, split)
+    corpus = open_corpus([source], corpus_options(data, split))
+    for note in corpus.notes:
+        logger.info("data.validation: %s", note)
+    return corpus
+
+
+def _validation_source(data: PretrainDataSettings, name: str) -> tuple[str, str | None]:
+    """What `data.validation` names: a source, and of a data set the split."""
+    if is_named(name):
+        own = source_splits(name, data.data_dir)
+        return name, next((split for split in _HELD_OUT if split in own), own[0])
+    is_path = os.path.exists(os.path.expanduser(name)) or {"/", "*"} & set(name)
+    of_tfds = [source for source in data.sources if source.startswith("tfds:")]
+    return (name, None) if is_path or not of_tfds else (of_tfds[0], name)
+
+
+def _check_files_apart(sources: Sequence[str], validation: str) -> None:
+    """Checks that no file is both trained on and held out."""
+    trained, held_out = (
+        {
+            os.path.realpath(path)
+            for path in find_files([spec for spec in specs if not is_named(spec)])[0]
+        }
+        for specs in (sources, [validation])
+    )
+    if shared := sorted(trained & held_out):
+        raise _trained_on(
+            f"{shared[0]}, which is among the sources too", "Leave it out there"
         )
-        named = set(data.sources) & {data.validation}
-        shared = sorted(trained & held_out) or sorted(named)
-    if shared:
-        raise ConfigError(
-            f"data.validation is text that is not trained on. Received: {shared[0]}, "
-            "which is among the sources too. Leave it out there, or leave "
-            "data.validation out: a share of the documents is held out then."
-        )
+
+
+def _check_splits_apart(data: PretrainDataSettings, source: str, split: str) -> None:
+    """Checks that no example of a data set is both trained on and held out."""
+    mend = (
+        "Choose splits apart, as data.train_split=train[10%:] and "
+        "data.validation=train[:10%]"
+    )
+    for trained in filter(is_named, data.sources):
+        if (trained, data.train_split) == (source, split):
+            raise _trained_on(f"{split} of {source}, the split to train on", mend)
+        if "sample" in (trained, source):
+            continue
+        # Only here: this imports TensorFlow, which a text file may do without.
+        from kbert.data.tfds import num_shared
+
+        shared = num_shared(trained, data.train_split, source, split, data.data_dir)
+        if shared:
+            raise _trained_on(
+                f"{split} of {source}, of which {shared:,} examples are in "
+                f"{data.train_split}, the split to train on, too",
+                mend,
+            )
+
+
+def _trained_on(received: str, mend: str) -> ConfigError:
+    return ConfigError(
+        f"data.validation is text that is not trained on. Received: {received}. "
+        f"{mend}, or leave data.validation out: a share of the documents is held out "
+        "then."
+    )
+
+
+def warn_of_broken_text(*corpora: Corpus) -> None:
+    """Says where bytes were no UTF-8, of what has been read."""
+    for corpus in corpora:
+        if corpus.report.num_broken:
+            logger.warning("%s: %s", corpus.name, corpus.report.summary())
 
 
 def texts_of(corpus: Corpus, progress: TextIO | None, label: str) -> Iterator[str]:
     """All texts of a corpus, with a line that shows how far it is."""
-    pieces = (piece for file in corpus.files for piece in file.pieces())
-    if progress is None:
-        yield from (piece.text for piece in pieces)
-        return
-    with ProgressLine(None, progress, label=label, unit="documents") as line:
-        for number, piece in enumerate(pieces, start=1):
-            yield piece.text
-            line.update(number, 1)
+    with contextlib.ExitStack() as stack:
+        line = None
+        if progress is not None:
+            line = ProgressLine(None, progress, label=label, unit="documents")
+            stack.enter_context(line)
+        num_before = 0
+        for file in corpus.files:
+            num_documents = num_before
+            for piece in file.pieces():
+                yield piece.text
+                num_documents = num_before + piece.document + 1
+                if line is not None:
+                    line.update(num_documents, 0)
+            num_before = num_documents
 
 
 def learn_vocabulary(

@@ -81,6 +81,47 @@ def test_a_text_that_is_gone(pretrained, corpus, tmp_path):
         evaluate_pretrained(run)
 
 
+def test_one_document_is_too_little_for_pairs(pretrained, tmp_path):
+    path = tmp_path / "one.txt"
+    path.write_text("the film is good.\nthe food is bad.\n")
+    with pytest.raises(DataError) as caught:
+        evaluate_pretrained(pretrained, data=str(path))
+    assert "one has 1 document, and next-sentence prediction needs" in str(caught.value)
+    assert "The run was trained on pairs: give it more text." in str(caught.value)
+    assert "next_sentence_weight" not in str(caught.value)
+    found = evaluate_pretrained(
+        pretrained, data=str(path), assignments=["data.document=line"]
+    )
+    assert found["num_examples"] > 0
+
+
+def test_broken_bytes_are_said(pretrained, tmp_path, caplog):
+    path = tmp_path / "broken.txt"
+    path.write_bytes(b"the film is good.\n\nthe f\xffood is bad.\n")
+    evaluate_pretrained(pretrained, data=str(path))
+    (record,) = caplog.records
+    assert "no UTF-8 in 1: " in record.getMessage()
+    assert "broken.txt, line 3" in record.getMessage()
+
+
+def test_of_the_settings_without_effect_on_the_text_only_those_given_are_said(
+    pretrained, other_text, tmp_path, caplog
+):
+    run = copy_of(pretrained, tmp_path / "run")
+    content = run.config_file.read_text()
+    assert 'train_split = "train"' in content
+    content = content.replace('train_split = "train"', 'train_split = "unsupervised"')
+    run.config_file.write_text(content)
+    evaluate_pretrained(run, data=str(other_text), assignments=["data.text=body"])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "data.text has no effect: plain text has no columns."
+    )
+    caplog.clear()
+    evaluate_pretrained(run, data=str(other_text), split="test")
+    assert "--split has no effect: files have no splits." in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [

@@ -1,5 +1,8 @@
 """Which documents are held out of a corpus, and when there are too few."""
 
+from collections import Counter
+from itertools import pairwise
+
 import pytest
 
 from kbert.errors import DataError
@@ -72,6 +75,31 @@ def test_reading_ends_when_enough_is_held_out(monkeypatch):
     held = hold_out(corpus, share=0.1, seed=0, least=2)
     assert len(held.texts) == 10
     assert corpus.files[0].num_read < 300
+
+
+@pytest.mark.parametrize(("num_files", "num_touched"), [(3, 3), (100, 16)])
+def test_of_a_large_corpus_files_from_all_over_it_give_some(
+    monkeypatch, num_files, num_touched
+):
+    monkeypatch.setattr(held_out, "MAX_DOCUMENTS", 48)
+    corpus = corpus_of(*[short_documents(1000)] * num_files)
+    held = hold_out(corpus, share=0.1, seed=0, least=2)
+    assert len(held.texts) == 48
+    of_file = Counter(file for file, _ in held.texts)
+    read = [number for number, file in enumerate(corpus.files) if file.num_read]
+    assert len(read) == num_touched
+    assert set(of_file) <= set(read)
+    assert len(of_file) > 0.8 * num_touched
+    # Nowhere a gap of more than two even steps.
+    gaps = [b - a for a, b in pairwise([0, *read, num_files - 1])]
+    assert max(gaps) <= 2 * num_files / num_touched
+
+
+def test_where_a_file_ends_another_takes_its_place():
+    corpus = corpus_of(*[short_documents(1 + number % 3) for number in range(100)])
+    held = hold_out(corpus, share=0.999999, seed=0, least=1)
+    assert len(held.texts) == sum(len(f.documents) for f in corpus.files) - 1
+    assert list(held.texts) == sorted(held.texts)
 
 
 def test_reading_ends_when_enough_characters_are_held_out(monkeypatch):

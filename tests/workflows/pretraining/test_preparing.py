@@ -100,6 +100,47 @@ def test_held_out_text_of_its_own(corpus, tmp_path):
     assert job.material.describe()["held_out_documents"] == 0
 
 
+def test_broken_bytes_of_held_out_text_are_said(corpus, tmp_path, caplog):
+    other = tmp_path / "other.txt"
+    other.write_bytes(b"\n\n".join([b"very good. not bad.", b"film \xff is bad."] * 5))
+    settings = {"data__validation": str(other), "data__validation_share": None}
+    config = config_for(corpus, **settings)
+    prepare(config, tmp_path / "run")
+    prepare_only(config, tmp_path / "prepared")
+    said = [record.getMessage() for record in caplog.records]
+    broken = [message for message in said if "no UTF-8 in 5: " in message]
+    assert len(broken) == 2
+    assert all("other.txt, line 3;" in message for message in broken)
+
+
+def test_settings_that_matter_to_the_held_out_text_alone_are_not_idle(
+    corpus, tmp_path, caplog
+):
+    other = tmp_path / "other.csv"
+    other.write_text("title,text\n" + "a,very good. not bad.\n" * 5)
+    alone = {"data__text": "text", "data__train_split": "unsupervised"}
+    held_out = {"data__validation": str(other), "data__validation_share": None}
+    prepare(config_for(corpus, **alone, **held_out), tmp_path / "run")
+    (record,) = caplog.records
+    assert "data.train_split = unsupervised has no effect: files" in record.getMessage()
+    caplog.clear()
+    prepare(config_for(corpus, **alone), tmp_path / "run")
+    assert "data.text = text has no effect: plain text has no columns." in caplog.text
+
+
+def test_the_sample_preset_is_untrained_and_learns_at_the_rate_of_a_new_model(
+    corpus, tiny_preset, tmp_path, caplog
+):
+    rates = {}
+    for name in ("sample", str(tiny_preset)):
+        adapted = adapting(Path(name), train__learning_rate=None, model__dropout=None)
+        config = config_for(corpus, **(adapted | {"model__preset": name}))
+        rates[name] = prepare(config, tmp_path / "run").config.train.learning_rate
+    assert list(rates.values()) == [1e-3, 1e-4]
+    (record,) = caplog.records
+    assert "`sample` model starts from random weights" in record.getMessage()
+
+
 def test_held_out_text_without_a_second_document_is_noticed_before_training(
     corpus, tmp_path
 ):

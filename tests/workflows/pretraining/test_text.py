@@ -1,16 +1,25 @@
 """The text of a pretraining: what is held out is not trained on."""
 
+import io
+import logging
 from pathlib import Path
 
 import pytest
 
-from kbert.errors import ConfigError
-from kbert.pretrain_settings import PretrainDataSettings
-from kbert.workflows.pretraining.text import open_validation
+from kbert.errors import ConfigError, DataError
+from kbert.pretrain_settings import PretrainConfig, PretrainDataSettings
+from kbert.workflows.pretraining.preparing import prepare_only
+from kbert.workflows.pretraining.text import open_text, open_validation, texts_of
 
 
 def settings(*sources: str, **values: str) -> PretrainDataSettings:
     return PretrainDataSettings(sources=list(sources), **values)
+
+
+@pytest.fixture
+def tfds_folder(shared_dir: Path) -> str:
+    """Where the real IMDB reviews are prepared."""
+    return str(shared_dir / "data" / "tfds")
 
 
 @pytest.fixture
@@ -40,8 +49,73 @@ def test_a_link_to_it_is_found(folder: Path):
 
 def test_the_same_split_is_refused():
     data = settings("tfds:imdb_reviews", validation="train")
-    with pytest.raises(ConfigError, match="Received: train, which is among"):
+    with pytest.raises(ConfigError, match=r"Received: train of tfds.*data.train_spl"):
         open_validation(data)
+
+
+@pytest.mark.parametrize(
+    ("split", "shared"), [("train[:10%]", "2,500"), ("test+train[99%:]", "250")]
+)
+def test_splits_that_overlap_are_refused(tfds_folder: str, split: str, shared: str):
+    data = settings("tfds:imdb_reviews", validation=split, data_dir=tfds_folder)
+    with pytest.raises(ConfigError) as caught:
+        open_validation(data)
+    assert f"of which {shared} examples are in train, the split" in str(caught.value)
+    for source in ("sample", "tfds:imdb_reviews"):
+        prepared = PretrainConfig(
+            data=data.model_copy(update={"sources": [source, *data.sources]})
+        )
+        with pytest.raises(ConfigError, match=f"{shared} examples"):
+            prepare_only(prepared, None)
+
+
+@pytest.mark.parametrize(
+    ("validation", "name"),
+    [
+        ("test[:10]", "tfds:imdb_reviews test[:10]"),
+        ("tfds:imdb_reviews", "tfds:imdb_reviews test"),
+        ("sample", "sample validation"),
+    ],
+)
+def test_splits_and_data_sets_that_are_apart_are_opened(
+    tfds_folder: str, validation: str, name: str, caplog: pytest.LogCaptureFixture
+):
+    data = settings("tfds:imdb_reviews", validation=validation, data_dir=tfds_folder)
+    with caplog.at_level(logging.INFO, "kbert"):
+        corpus = open_validation(data)
+    assert corpus is not None
+    assert [file.name for file in corpus.files] == [name]
+    assert f"held out: {name}" in caplog.text
+
+
+def test_a_path_beside_a_data_set_is_a_path(tmp_path: Path):
+    data = settings("tfds:imdb_reviews", validation=str(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match=r"none\.txt does not exist"):
+        open_validation(data)
+
+
+def test_the_sample_has_held_out_text_too():
+    corpus = open_validation(settings("sample", validation="sample"))
+    assert corpus is not None
+    assert [file.name for file in corpus.files] == ["sample validation"]
+    data = settings("sample", validation="sample", train_split="validation")
+    with pytest.raises(ConfigError, match="Received: validation of sample, the split"):
+        open_validation(data)
+
+
+def test_a_run_is_no_text(tmp_path: Path):
+    for name in ("config.toml", "task.json"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match=rf"is a run.*TEXT --preset {tmp_path}"):
+        open_text(settings(str(tmp_path)))
+
+
+def test_a_progress_line_counts_documents(folder: Path):
+    shown = io.StringIO()
+    corpus = open_text(settings(str(folder / "corpus"), document="file"))
+    assert len(list(texts_of(corpus, shown, "vocabulary"))) == 2
+    assert shown.getvalue().startswith("vocabulary  documents 2")
+    assert "examples" not in shown.getvalue()
 
 
 def test_other_text_is_opened(folder: Path):
