@@ -192,7 +192,7 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
     if not run.config_file.is_file():
         raise RunError(
             f"{path} is no run: it has no config.toml. Give the folder that "
-            "`kbert finetune` printed."
+            "`kbert finetune` or `kbert pretrain` printed."
         )
     for needed in (run.task_file, run.model_folder):
         if not needed.exists():

@@ -59,7 +59,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add_arguments(parser, max_length=128)
+    add_arguments(parser, max_length=128, learning_rate=1e-4)
     parser.add_argument("--preset", required=True, help="what is adapted")
     parser.add_argument("--max-steps", type=int, default=3000, help="of the adapting")
     parser.add_argument("--adapting-batch-size", type=int, default=32)

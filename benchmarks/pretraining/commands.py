@@ -1,7 +1,7 @@
 """Runs of `kbert pretrain` and `kbert finetune` for the benchmarks, and their figures.
 
 A run that is there already, made by the same command, is not made again: a benchmark
-that was stopped goes on.
+that was stopped goes on, once a run that was stopped half-way has been deleted.
 """
 
 import argparse
@@ -139,8 +139,10 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return json.loads((run / "metrics.json").read_text("utf-8"))
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, max_length: int) -> None:
-    """Adds what all scripts that fine-tune take."""
+def add_arguments(
+    parser: argparse.ArgumentParser, *, max_length: int, learning_rate: float
+) -> None:
+    """Adds what all scripts that fine-tune take, with the defaults that differ."""
     parser.add_argument("folder", type=Path, help="for the runs")
     parser.add_argument("--data-dir", help="where tensorflow-datasets has the reviews")
     parser.add_argument("--epochs", type=int, default=6)
@@ -148,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, max_length: int) -> None:
         "--learning-rates",
         type=float,
         nargs="+",
-        default=[3e-4],
+        default=[learning_rate],
         help="of several, each side gets the one that suits it",
     )
     parser.add_argument("--max-length", type=int, default=max_length, help="tokens")

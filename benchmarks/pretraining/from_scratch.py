@@ -74,7 +74,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add_arguments(parser, max_length=128)
+    add_arguments(parser, max_length=128, learning_rate=3e-4)
     parser.add_argument("--config", default=CONFIG, help="of the pretraining")
     parser.add_argument("--max-steps", type=int, help="of the pretraining")
     parser.add_argument(

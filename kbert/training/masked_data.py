@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from kbert.data.pretraining import ExampleSource
 from kbert.data.pretraining_examples import Examples
@@ -87,8 +88,9 @@ class MaskedData:
             rows = np.arange(start, min(start + size, len(group)))
             features = lay_out(group, rows, phase.max_length, self.pad_id)
             masked = phase.mask(features["token_ids"], draws[rows])
+            masked = {name: ops.convert_to_numpy(x) for name, x in masked.items()}
             batches.append((rows, features, masked))
-        weights = [np.asarray(masked["mask_weights"]) for *_, masked in batches]
+        weights = [masked["mask_weights"] for *_, masked in batches]
         # So that the mean over all slots is the mean over the masked tokens.
         scale = sum(w.size for w in weights) / max(1.0, sum(w.sum() for w in weights))
         return [
@@ -101,16 +103,16 @@ class MaskedData:
         group: Examples,
         rows: np.ndarray,
         features: dict[str, np.ndarray],
-        masked: dict[str, Any],
+        masked: dict[str, np.ndarray],
         slot_weights: np.ndarray,
     ) -> Fed:
         num_tokens = int(features["padding_mask"].sum())
         fed = {
             **features,
-            "token_ids": np.asarray(masked["token_ids"]),
-            "mask_positions": np.asarray(masked["mask_positions"]),
+            "token_ids": masked["token_ids"],
+            "mask_positions": masked["mask_positions"],
         }
-        targets = {MASKED_LM: np.asarray(masked["mask_ids"])}
+        targets = {MASKED_LM: masked["mask_ids"]}
         weights = {MASKED_LM: slot_weights.astype(np.float32)}
         if self.next_sentence:
             targets[NEXT_SENTENCE] = group.next_sentence_labels[rows]

@@ -95,7 +95,7 @@ def evaluate_examples(
         features = {name: _filled(array) for name, array in features.items()}
         draws = _filled((num_examples + np.arange(len(rows))).astype(np.uint32))
         masked = mask(features["token_ids"], draws)
-        masked = {name: np.asarray(value) for name, value in masked.items()}
+        masked = {name: ops.convert_to_numpy(value) for name, value in masked.items()}
         labels = _filled(examples.next_sentence_labels[rows])
         found = scores.predict_on_batch(
             features | masked | {"next_sentence_labels": labels}

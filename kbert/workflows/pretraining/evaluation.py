@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from kbert.config import load_config
 from kbert.data.corpus import Corpus
+from kbert.data.corpus_paths import is_named
 from kbert.data.pretraining import TextExamples
 from kbert.data.pretraining_examples import ExampleRecipe, Examples
 from kbert.errors import ConfigError
@@ -23,7 +24,14 @@ from kbert.workflows.pretraining.masking import build_mask
 from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import load_pretrained
 from kbert.workflows.pretraining.reading import own_material
-from kbert.workflows.pretraining.text import open_text, warn_of_broken_text
+from kbert.workflows.pretraining.text import (
+    first_split,
+    open_text,
+    warn_of_broken_text,
+)
+
+# Of a data set, the first of these that it has, as of labelled data.
+_EVALUATED = ("test", "validation", "train")
 
 logger = logging.getLogger(__name__)
 
@@ -153,10 +161,17 @@ def _config(
         options=options,
         option_names={"data.train_split": "--split"},
     )
-    if data is None or "data.limit" in (*keys, *settings):
+    if data is None:
         return config
-    whole = config.data.model_copy(update={"limit": None})
-    return config.model_copy(update={"data": whole})
+    given = {*keys, *settings}
+    # What bounds or chooses the run's own text is not meant for another one.
+    updates: dict[str, Any] = {} if "data.limit" in given else {"limit": None}
+    if split is None and "data.train_split" not in given and is_named(data):
+        data_dir = config.data.data_dir
+        updates["train_split"] = first_split(data, _EVALUATED, data_dir)
+        logger.info("evaluating the split %s", updates["train_split"])
+    other = config.data.model_copy(update=updates)
+    return config.model_copy(update={"data": other})
 
 
 def _own_examples(

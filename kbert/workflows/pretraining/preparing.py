@@ -19,7 +19,7 @@ from kbert.errors import ConfigError
 from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import Architecture, read_architecture
 from kbert.presets import Preset
-from kbert.pretrain_settings import PretrainConfig
+from kbert.pretrain_settings import PretrainConfig, PretrainDataSettings
 from kbert.progress import ProgressLine
 from kbert.training.precision import choose
 from kbert.workflows.pretraining.casing import tokenizing_of
@@ -43,7 +43,7 @@ from kbert.workflows.pretraining.reading import (
 )
 from kbert.workflows.pretraining.resolving import NUMBERS, resolve_pretraining
 from kbert.workflows.pretraining.sizes import DEFAULT_SIZE, new_architecture
-from kbert.workflows.pretraining.text import warn_of_broken_text
+from kbert.workflows.pretraining.text import split_owner, warn_of_broken_text
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def with_absolute_paths(config: PretrainConfig) -> PretrainConfig:
             "data": data.model_copy(
                 update={
                     "sources": [_absolute(source) for source in data.sources],
-                    "validation": _absolute_if_there(data.validation),
+                    "validation": _absolute_validation(data),
                     "data_dir": data.data_dir and _absolute(data.data_dir),
                 }
             ),
@@ -213,6 +213,13 @@ def _absolute(source: str) -> str:
     if is_named(source):
         return source
     return os.path.abspath(os.path.expanduser(source))
+
+
+def _absolute_validation(data: PretrainDataSettings) -> str | None:
+    name = data.validation
+    if name is None or split_owner(data, name) is not None:
+        return name
+    return _absolute_if_there(name)
 
 
 def _absolute_if_there(name: str | None) -> str | None:

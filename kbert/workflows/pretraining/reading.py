@@ -90,14 +90,14 @@ def open_reading(
     if prepared is not None:
         config = adopt_prepared(config, prepared)
     check_settings(config)
-    preset = _resolve_preset(config)
-    config = settle_case(config, preset)
     if prepared is not None:
-        name = prepared.folder.resolve().name
-        return config, Reading(name, prepared), preset
-    corpus = open_text(config.data)
-    validation = open_validation(config.data)
-    return config, Reading(corpus.name, None, corpus, validation), preset
+        reading = Reading(prepared.folder.resolve().name, prepared)
+    else:
+        corpus = open_text(config.data)
+        validation = open_validation(config.data)
+        reading = Reading(corpus.name, None, corpus, validation)
+    preset = _resolve_preset(config)  # Last: it may take a download.
+    return settle_case(config, preset), reading, preset
 
 
 def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Material:

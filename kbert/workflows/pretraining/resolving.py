@@ -215,14 +215,13 @@ def choose_pretraining_rate(
 ) -> float:
     """The peak rate where none is set.
 
-    1e-4 for 768 and wider as in Devlin et al. 2019, more for narrower encoders; to go
-    on from weights, a smaller one. LAMB's is relative to the norm of the weights, and
-    2e-3 in the range of You et al. 2020 (arXiv 1904.00962, table 1).
+    1e-4 for 768 and wider as in Devlin et al. 2019, 5e-4 for narrower encoders (at 1e-3
+    one of 256 stays longer at the frequencies of the tokens: benchmarks/RESULTS.md); to
+    go on from weights, a smaller one. LAMB's is relative to the norm of the weights,
+    and 2e-3 in the range of You et al. 2020 (arXiv 1904.00962, table 1).
     """
     if optimizer == "lamb":
         return 1e-3 if pretrained else 2e-3
     if pretrained:
         return 5e-5 if hidden_dim >= 768 else 1e-4
-    if hidden_dim >= 768:
-        return 1e-4
-    return 5e-4 if hidden_dim >= 384 else 1e-3
+    return 1e-4 if hidden_dim >= 768 else 5e-4

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -88,11 +89,31 @@ def open_validation(data: PretrainDataSettings) -> Corpus | None:
 def _validation_source(data: PretrainDataSettings, name: str) -> tuple[str, str | None]:
     """What `data.validation` names: a source, and of a data set the split."""
     if is_named(name):
-        own = source_splits(name, data.data_dir)
-        return name, next((split for split in _HELD_OUT if split in own), own[0])
-    is_path = os.path.exists(os.path.expanduser(name)) or {"/", "*"} & set(name)
-    of_tfds = [source for source in data.sources if source.startswith("tfds:")]
-    return (name, None) if is_path or not of_tfds else (of_tfds[0], name)
+        return name, first_split(name, _HELD_OUT, data.data_dir)
+    source = split_owner(data, name)
+    return (name, None) if source is None else (source, name)
+
+
+def split_owner(data: PretrainDataSettings, name: str) -> str | None:
+    """The first data set among the sources that has a split of this name, if any.
+
+    As in fine-tuning, a split's name goes before a file's. `train[:10%]+test` counts
+    by its first split.
+    """
+    first = re.split(r"[\[+]", name)[0]
+    if {"/", "*"} & set(first):
+        return None
+    for source in filter(is_named, data.sources):
+        split = name if source == "sample" else first  # The sample has no slices.
+        if split in source_splits(source, data.data_dir):
+            return source
+    return None
+
+
+def first_split(spec: str, preferred: Sequence[str], data_dir: str | None) -> str:
+    """The first of the preferred splits that a data set has, else its own first."""
+    own = source_splits(spec, data_dir)
+    return next((split for split in preferred if split in own), own[0])
 
 
 def _check_files_apart(sources: Sequence[str], validation: str) -> None:
@@ -112,10 +133,9 @@ def _check_files_apart(sources: Sequence[str], validation: str) -> None:
 
 def _check_splits_apart(data: PretrainDataSettings, source: str, split: str) -> None:
     """Checks that no example of a data set is both trained on and held out."""
-    mend = (
-        "Choose splits apart, as data.train_split=train[10%:] and "
-        "data.validation=train[:10%]"
-    )
+    mend = "Choose another split"
+    if source != "sample":
+        mend += ", or parts: data.train_split=train[10%:], data.validation=train[:10%]"
     for trained in filter(is_named, data.sources):
         if (trained, data.train_split) == (source, split):
             raise _trained_on(f"{split} of {source}, the split to train on", mend)

@@ -1,6 +1,7 @@
 """What a pretrained run's metrics are of, and which settings have an effect."""
 
 import io
+import logging
 import os
 import shutil
 
@@ -46,6 +47,15 @@ def test_other_text_all_of_it(pretrained, other_text):
         other_text, settings={"data.limit": 10}
     )
     assert as_api == less
+
+
+def test_of_a_data_set_the_split_to_test_on(pretrained, caplog):
+    with caplog.at_level(logging.INFO):
+        found = evaluate_pretrained(pretrained, data="sample")
+    assert "evaluating the split validation" in caplog.text
+    expected = evaluate_pretrained(pretrained, data="sample", split="validation")
+    trained = evaluate_pretrained(pretrained, data="sample", split="train")
+    assert found == expected != trained
 
 
 def test_precision(pretrained):

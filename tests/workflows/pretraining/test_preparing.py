@@ -136,7 +136,7 @@ def test_the_sample_preset_is_untrained_and_learns_at_the_rate_of_a_new_model(
         adapted = adapting(Path(name), train__learning_rate=None, model__dropout=None)
         config = config_for(corpus, **(adapted | {"model__preset": name}))
         rates[name] = prepare(config, tmp_path / "run").config.train.learning_rate
-    assert list(rates.values()) == [1e-3, 1e-4]
+    assert list(rates.values()) == [5e-4, 1e-4]
     (record,) = caplog.records
     assert "`sample` model starts from random weights" in record.getMessage()
 

@@ -47,10 +47,23 @@ def test_a_link_to_it_is_found(folder: Path):
         open_validation(data)
 
 
-def test_the_same_split_is_refused():
-    data = settings("tfds:imdb_reviews", validation="train")
+def test_the_same_split_is_refused(tfds_folder: str):
+    data = settings("tfds:imdb_reviews", validation="train", data_dir=tfds_folder)
     with pytest.raises(ConfigError, match=r"Received: train of tfds.*data.train_spl"):
         open_validation(data)
+
+
+def test_a_split_goes_before_a_folder_of_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder)
+    (folder / "corpus").rename(folder / "validation")
+    held_out = open_validation(settings("sample", validation="validation"))
+    assert held_out is not None
+    assert [file.name for file in held_out.files] == ["sample validation"]
+    other = open_validation(settings("sample", validation="validation/a.txt"))
+    assert other is not None
+    assert [Path(file.name).name for file in other.files] == ["a.txt"]
 
 
 @pytest.mark.parametrize(
