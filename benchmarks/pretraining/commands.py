@@ -77,6 +77,7 @@ class FineTuning:
     batch_size: int
     dropout: float
     seeds: Sequence[int]
+    test_reviews: int | None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
@@ -90,6 +91,7 @@ class FineTuning:
             arguments.batch_size,
             arguments.dropout,
             arguments.seeds,
+            arguments.test_reviews,
         )
 
     def accuracies(self, name: str, preset: Path | str) -> dict[int, float]:
@@ -125,8 +127,10 @@ class FineTuning:
         )
 
     def _test_accuracy(self, run: Path) -> float:
-        """On all reviews of the test split."""
-        options = ("--data", REVIEWS, "--split", "test", *self.data_dir, "--json")
+        """On reviews of the test split, all unless told otherwise."""
+        options = ["--data", REVIEWS, "--split", "test", *self.data_dir, "--json"]
+        if self.test_reviews is not None:
+            options += ["--set", f"data.limit={self.test_reviews}"]
         return json.loads(kbert("evaluate", str(run), *options))["accuracy"]
 
 
@@ -158,6 +162,7 @@ def add_arguments(
     # Not the preset's own, which may have been pretrained without.
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--test-reviews", type=int, help="only the first ones")
 
 
 def data_dir_options(arguments: argparse.Namespace) -> tuple[str, ...]:
