@@ -10,6 +10,7 @@ from keras import ops
 
 from kbert.layers.attention import MultiHeadAttention
 from kbert.layers.dropout import ByteDropout
+from kbert.layers.fused import gelu
 from kbert.layers.initializers import bert_initializer
 
 
@@ -76,7 +77,7 @@ class EncoderLayer(keras.layers.Layer):
         attended = self.sum_dropout(attended, training=training)
         x = self.attention_norm(inputs + attended)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B T, D)
-        inner = ops.gelu(self.intermediate(rows), approximate=self.approximate_gelu)
+        inner = gelu(self.intermediate(rows), approximate=self.approximate_gelu)
         outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
         return self.output_norm(x + self.sum_dropout(outputs, training=training))
 

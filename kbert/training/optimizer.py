@@ -8,6 +8,8 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from kbert.training.fused_adam import apply_adam, has_fused_adam
+
 # Biases and LayerNorm's two vectors are not decayed (Devlin et al. 2019, as
 # published in the original optimizer).
 _NOT_DECAYED = ("bias", "gamma", "beta")
@@ -103,9 +105,22 @@ class AdamW(keras.optimizers.Adam):
             learning_rate = self.schedule(self.iterations)
         rate = learning_rate * self._rate_of[index]
         if self._decay_of[index]:
-            shrink = ops.cast(rate * self._decay_of[index], variable.dtype)
-            self.assign_sub(variable, ops.multiply(variable, shrink))
-        super().update_step(gradient, variable, rate)
+            kept = ops.cast(1.0 - rate * self._decay_of[index], variable.dtype)
+            self.assign(variable, ops.multiply(variable, kept))
+        if self.amsgrad or not has_fused_adam():
+            super().update_step(gradient, variable, rate)
+            return
+        apply_adam(
+            variable,
+            self._momentums[index],
+            self._velocities[index],
+            gradient,
+            step=self.iterations + 1,
+            learning_rate=rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"decay": self.decay, "rates": self.rates}

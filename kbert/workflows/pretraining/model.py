@@ -7,7 +7,6 @@ next sentence, which keras-hub has no place for, lies beside it in the same fold
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
 import keras_hub
 
 from kbert.encoder import copy_from_keras_hub, copy_to_keras_hub
@@ -20,6 +19,7 @@ from kbert.pretrain_settings import PretrainTrainSettings
 from kbert.runs import RunFolder
 from kbert.training.compiling import build_schedule, compile_to_train
 from kbert.training.lamb import Lamb
+from kbert.training.losses import CrossEntropyOfLogits
 from kbert.training.optimizer import AdamW, WarmupSchedule
 
 _BYTES_PER_WEIGHT = 4  # float32
@@ -139,10 +139,7 @@ def compile_pretraining(
     compile_to_train(
         model,
         optimizer,
-        loss={
-            name: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            for name in weights
-        },
+        loss={name: CrossEntropyOfLogits() for name in weights},
         loss_weights=weights,
         precision=settings.precision,
         jit_compile=bool(settings.jit_compile),
