@@ -57,9 +57,7 @@ class ByteDropout(keras.layers.Layer):
     def _random_bytes(self, shape):  # type: ignore[no-untyped-def]
         size = math.prod(shape)
         # Four bytes a number; the column's known length is what `view` needs.
-        words = keras.random.randint(
-            ((size + 3) // 4, 1), -(2**31), 2**31 - 1, seed=self.seed_generator
-        )
+        words = _random_words(((size + 3) // 4, 1), self.seed_generator)
         flat = ops.reshape(ops.view(words, "uint8"), (-1,))
         return ops.reshape(flat[:size], shape)
 
@@ -68,3 +66,14 @@ class ByteDropout(keras.layers.Layer):
         fraction, whole = math.modf(256 * min(self.rate, _MOST))
         rounds_up = keras.random.uniform((), seed=self.seed_generator) < fraction
         return ops.cast(rounds_up, "uint8") + ops.cast(int(whole), "uint8")
+
+
+def _random_words(shape, seed_generator):  # type: ignore[no-untyped-def]
+    """Random int32 of all bits."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.random.randint(shape, -(2**31), 2**31 - 1, seed=seed_generator)
+    # Without bounds, which take a division an element.
+    import tensorflow as tf
+
+    seed = ops.cast(seed_generator.next(), "int32")
+    return tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
