@@ -89,7 +89,10 @@ def test_tensorboard_reads_the_logs(tiny_run):
 def test_a_loaded_run_answers_alike(tiny_run):
     loaded = kbert.load(tiny_run.path)
     texts = ["the film is good", "", "unknown words ", "a " * 100]
-    assert loaded.predict(texts) == tiny_run.predict(texts)
+    # Threads may add up in another order: the last bit is nobody's promise.
+    for one, other in zip(loaded.predict(texts), tiny_run.predict(texts), strict=True):
+        assert other["label"] == one["label"]
+        assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
     assert loaded.metrics == tiny_run.metrics
 
 
