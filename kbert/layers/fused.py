@@ -1,7 +1,7 @@
 """Functions that read and write their arrays once, where single operations would not.
 
-TensorFlow computes element by element what is written so: GELU's tanh form takes eight
-passes over memory, and as many backwards. XLA makes one of them.
+TensorFlow goes through memory once for every operation, and GELU's tanh form has about
+eight, with more backwards. XLA makes one pass of them.
 """
 
 import functools

@@ -10,7 +10,7 @@ from kbert.layers.fused import fused
 
 @keras.saving.register_keras_serializable(package="kbert")
 class CrossEntropyOfLogits(keras.losses.Loss):
-    """Cross-entropy of classes told from logits, the softmax over them computed once.
+    """Cross-entropy of classes told from logits; see `kbert.layers.fused`.
 
     As `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`.
 

@@ -43,7 +43,7 @@ class KbertPairs(tfds.core.GeneratorBasedBuilder):
         return {"train": self._examples(10, None), "test": self._examples(3, -1)}
 
     def _generate_examples(self):
-        raise NotImplementedError
+        return iter(())  # the splits above bring their own
 
     def _examples(self, count, label):
         for i in range(count):

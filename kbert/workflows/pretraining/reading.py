@@ -97,7 +97,9 @@ def open_reading(
         validation = open_validation(config.data)
         reading = Reading(corpus.name, None, corpus, validation)
     preset = _resolve_preset(config)  # Last: it may take a download.
-    return settle_case(config, preset), reading, preset
+    if prepared is None:  # what is prepared was tokenized one way or the other
+        config = settle_case(config, preset)
+    return config, reading, preset
 
 
 def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Material:
