@@ -51,7 +51,7 @@ def masked_validation(run: RunFolder) -> dict[str, np.ndarray]:
         strip_accents=preset.strip_accents,
     )
     length = config.data.max_length
-    examples = own_material(config, tokenizer).validation_examples(length)
+    examples = own_material(config, tokenizer)[0].validation_examples(length)
     rows = np.arange(len(examples))
     features = lay_out(examples, rows, length, tokenizer.pad_id)
     mask = build_mask(tokenizer, config.data, max_length=length, seed=config.train.seed)

@@ -11,7 +11,7 @@ from kbert.data.corpus_paths import is_named
 from kbert.data.pretraining import TextExamples
 from kbert.data.pretraining_examples import ExampleRecipe, Examples
 from kbert.errors import ConfigError
-from kbert.pretrain_settings import CorpusSettings, PretrainConfig
+from kbert.pretrain_settings import PretrainConfig
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder
 from kbert.tasks.masked_lm import MaskedLM
@@ -21,7 +21,6 @@ from kbert.training.masked_scores import METRICS, PretrainingScores, evaluate_ex
 from kbert.workflows.applying import preset_of, tokenizer_of
 from kbert.workflows.pretraining.held_out import check_documents
 from kbert.workflows.pretraining.masking import build_mask
-from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import load_pretrained
 from kbert.workflows.pretraining.reading import own_material
 from kbert.workflows.pretraining.text import (
@@ -80,11 +79,12 @@ def evaluate_pretrained(
     task = MaskedLM.from_dict(run.read_task(), str(run.task_file))
     preset = preset_of(run)
     tokenizer = tokenizer_of(preset)
+    given = _names_given(split, assignments, settings or {})
     if data is None:
-        blocks, read = _own_examples(run, config, task, tokenizer)
+        blocks, read = _own_examples(run, config, task, tokenizer, given)
     else:
-        names = _names_given(split, assignments, settings or {})
-        read = [_open_text(config.data, names)]
+        read = [open_text(config.data)]
+        _warn_of_idle(read[0].idle, given)
         blocks = _examples(read[0], config, task, tokenizer)
     model = load_pretrained(preset, next_sentence=task.next_sentence, dtype=precision)
     scores = PretrainingScores(model)
@@ -179,14 +179,15 @@ def _own_examples(
     config: PretrainConfig,
     task: MaskedLM,
     tokenizer: WordPieceTokenizer,
+    given: Mapping[str, str],
 ) -> tuple[Iterable[Examples], list[Corpus]]:
     """The held-out examples of a run, and the text of its own that they are from."""
-    material = own_material(config, tokenizer)
+    material, reading = own_material(config, tokenizer)
+    _warn_of_idle(reading.idle, given)
     if config.data.validation is None:
         _warn_of_changes(run, material.describe())
     examples = material.validation_examples(task.max_length)
-    given = material.validation if isinstance(material, TextMaterial) else None
-    return [examples], [] if given is None else [given]
+    return [examples], [] if reading.validation is None else [reading.validation]
 
 
 def _names_given(
@@ -198,13 +199,11 @@ def _names_given(
     return named if split is None else named | {"data.train_split": "--split"}
 
 
-def _open_text(data: CorpusSettings, given: Mapping[str, str]) -> Corpus:
-    """The text that the user names; says which of the settings given are idle."""
-    corpus = open_text(data)
+def _warn_of_idle(idle: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Says which of the settings given have no effect on the text that is read."""
     for key, name in given.items():
-        if key in corpus.idle:
-            logger.warning("%s has no effect: %s.", name, corpus.idle[key])
-    return corpus
+        if key in idle:
+            logger.warning("%s has no effect: %s.", name, idle[key])
 
 
 def _examples(

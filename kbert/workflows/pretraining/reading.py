@@ -102,7 +102,9 @@ def open_reading(
     return config, reading, preset
 
 
-def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Material:
+def own_material(
+    config: PretrainConfig, tokenizer: WordPieceTokenizer
+) -> tuple[Material, Reading]:
     """What a run was trained on, opened again with its settings.
 
     Raises:
@@ -110,7 +112,8 @@ def own_material(config: PretrainConfig, tokenizer: WordPieceTokenizer) -> Mater
     """
     text_alone = config.model_copy(update={"model": PretrainModelSettings()})
     _, reading, _ = open_reading(text_alone)
-    return build_material(config, reading, tokenizer, hold_out_of(config, reading))
+    held_out = hold_out_of(config, reading)
+    return build_material(config, reading, tokenizer, held_out), reading
 
 
 def trains_vocabulary(config: PretrainConfig, reading: Reading) -> bool:

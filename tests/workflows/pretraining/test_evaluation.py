@@ -130,6 +130,9 @@ def test_of_the_settings_without_effect_on_the_text_only_those_given_are_said(
     caplog.clear()
     evaluate_pretrained(run, data=str(other_text), split="test")
     assert "--split has no effect: files have no splits." in caplog.text
+    caplog.clear()
+    evaluate_pretrained(run, settings={"data.data_dir": str(tmp_path)})
+    assert "data.data_dir has no effect: " in caplog.text
 
 
 @pytest.mark.parametrize(
