@@ -7,7 +7,7 @@ over the seeds.
 
     python -m benchmarks.pretraining.from_scratch runs/from_scratch --data-dir $DATA
 
-The random weights are those of a training of one step with a learning rate of 1e-9. Of
+The random weights are those of a training of ten steps with a learning rate of 1e-9. Of
 several learning rates of the fine-tuning (--learning-rates 1e-4 3e-4 1e-3) each side
 gets the one that is best on the reviews held out of its 2,000. Runs that the folder has
 already are taken. Takes about 40 minutes for the pretraining, and 5 for each seed of
@@ -42,7 +42,7 @@ def main() -> int:
         *(part for setting in arguments.settings for part in ("--set", setting)),
     ]
     steps = arguments.max_steps
-    pretrained = make_run(
+    pretrained = arguments.pretrained or make_run(
         folder / "pretrained",
         *("pretrain", *options),
         *(() if steps is None else ("--max-steps", str(steps))),
@@ -50,7 +50,8 @@ def main() -> int:
     random = make_run(
         folder / "random",
         # The vocabulary that both have is learned from the same text.
-        *("pretrain", *options, "--max-steps", "1", "--learning-rate", "1e-9"),
+        # Ten steps: each of two phases needs one.
+        *("pretrain", *options, "--max-steps", "10", "--learning-rate", "1e-9"),
     )
     if vocabulary_of(pretrained) != vocabulary_of(random):
         raise SystemExit("The two have different vocabularies.")
@@ -74,9 +75,12 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add_arguments(parser, max_length=128, learning_rate=3e-4)
+    add_arguments(parser, max_length=512, learning_rate=3e-4)
     parser.add_argument("--config", default=CONFIG, help="of the pretraining")
     parser.add_argument("--max-steps", type=int, help="of the pretraining")
+    parser.add_argument(
+        "--pretrained", type=Path, metavar="RUN", help="in place of a new pretraining"
+    )
     parser.add_argument(
         "--set",
         dest="settings",
