@@ -1,6 +1,9 @@
-"""What kbert knows of the inside of keras-hub's BertBackbone and BertMaskedLM."""
+"""kbert's BERT from outside: what of it trains, and its weights in keras-hub's models.
 
-from collections.abc import Iterator
+A run keeps keras-hub's models; kbert computes with its own.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -8,12 +11,10 @@ import keras_hub
 import numpy as np
 
 from kbert.errors import ConfigError
-from kbert.models import BertForPretraining
+from kbert.models import BertEncoder, BertForPretraining, BertForTextClassification
 
 
-def freeze(
-    backbone: keras_hub.models.BertBackbone, *, embeddings: bool, num_layers: int
-) -> None:
+def freeze(model: BertEncoder, *, embeddings: bool, num_layers: int) -> None:
     """Excludes the embeddings and the first layers from training.
 
     Args:
@@ -23,44 +24,29 @@ def freeze(
     Raises:
         ConfigError: the encoder has fewer layers.
     """
-    if num_layers > backbone.num_layers:
+    if num_layers > len(model.encoder_layers):
         raise ConfigError(
-            f"train.freeze_layers must be at most {backbone.num_layers}, the layers "
-            f"of this preset. Received: {num_layers}."
+            f"train.freeze_layers must be at most {len(model.encoder_layers)}, the "
+            f"layers of this preset. Received: {num_layers}."
         )
-    frozen = backbone.transformer_layers[:num_layers]
-    if embeddings:
-        frozen = _embedding_layers(backbone) + frozen
-    for layer in frozen:
+    for layer in model.encoder_layers[:num_layers]:
         layer.trainable = False
+    if embeddings:
+        model.embeddings.trainable = False
 
 
-def layer_rates(model: keras.Model, *, layer_decay: float) -> dict[str, float]:
+def layer_rates(model: BertEncoder, *, layer_decay: float) -> dict[str, float]:
     """The factor on the learning rate of each variable, by its path.
 
     The head and the pooler have 1, the last encoder layer `layer_decay`, and so
     on down to the embeddings (Sun et al. 2019, arXiv 1905.05583, section 5.3.4).
     """
-    backbone = model.backbone
     rates = {variable.path: 1.0 for variable in model.variables}
-    blocks = [_embedding_layers(backbone)]
-    blocks += [[layer] for layer in backbone.transformer_layers]
-    for height, block in enumerate(reversed(blocks), start=1):
-        for layer in block:
-            for variable in layer.variables:
-                rates[variable.path] = layer_decay**height
+    blocks = [model.embeddings, *model.encoder_layers]
+    for height, layer in enumerate(reversed(blocks), start=1):
+        for variable in layer.variables:
+            rates[variable.path] = layer_decay**height
     return rates
-
-
-def _embedding_layers(
-    backbone: keras_hub.models.BertBackbone,
-) -> list[keras.layers.Layer]:
-    return [
-        backbone.token_embedding,
-        backbone.position_embedding,
-        backbone.segment_embedding,
-        backbone.embeddings_layer_norm,
-    ]
 
 
 _SIZES = (
@@ -98,6 +84,13 @@ class _Pair(NamedTuple):
             variable.assign(part.reshape(variable.shape))
 
 
+def build_backbone(model: BertEncoder) -> keras_hub.models.BertBackbone:
+    """keras-hub's model of the same sizes in float32, with weights of its own."""
+    config = model.get_config()
+    sizes = {name: config[name] for name in (*_SIZES, "dropout")}
+    return keras_hub.models.BertBackbone(**sizes, dtype="float32", name="bert_backbone")
+
+
 def copy_to_keras_hub(
     model: BertForPretraining, masked_lm: keras_hub.models.BertMaskedLM
 ) -> None:
@@ -108,39 +101,64 @@ def copy_to_keras_hub(
     Raises:
         ValueError: the models differ in a size.
     """
-    _require_equal_sizes(model, masked_lm.backbone)
-    for pair in _pairs(model, masked_lm.backbone, masked_lm.masked_lm_head):
-        pair.copy_to_theirs()
+    _copy_to_theirs(_encoder_pairs(model, masked_lm.backbone))
+    _copy_to_theirs(_masked_lm_pairs(model, masked_lm.masked_lm_head))
 
 
-def copy_from_keras_hub(
-    backbone: keras_hub.models.BertBackbone,
-    model: BertForPretraining,
-    masked_lm_head: keras.layers.Layer | None = None,
+def copy_classifier_to_keras_hub(
+    model: BertForTextClassification, classifier: keras_hub.models.BertTextClassifier
 ) -> None:
-    """Gives kbert's model the weights of keras-hub's.
-
-    Args:
-        masked_lm_head: that of a BertMaskedLM; without one kbert's stays as it is.
+    """Gives keras-hub's model the weights of kbert's, head and all.
 
     Raises:
         ValueError: the models differ in a size.
     """
-    _require_equal_sizes(model, backbone)
-    for pair in _pairs(model, backbone, masked_lm_head):
-        pair.copy_to_ours()
+    _copy_to_theirs(_encoder_pairs(model, classifier.backbone))
+    _copy_to_theirs(_dense(model.logits, classifier.output_dense))
+
+
+def copy_classifier_from_keras_hub(
+    classifier: keras_hub.models.BertTextClassifier, model: BertForTextClassification
+) -> None:
+    """Gives kbert's model the weights of keras-hub's, head and all.
+
+    Raises:
+        ValueError: the models differ in a size.
+    """
+    _copy_to_ours(_encoder_pairs(model, classifier.backbone))
+    _copy_to_ours(_dense(model.logits, classifier.output_dense))
+
+
+def copy_from_keras_hub(
+    backbone: keras_hub.models.BertBackbone, model: BertEncoder
+) -> None:
+    """Gives kbert's encoder the weights of keras-hub's; a head stays as it is.
+
+    Raises:
+        ValueError: the models differ in a size.
+    """
+    _copy_to_ours(_encoder_pairs(model, backbone))
 
 
 def copy_head_from_keras_hub(
     masked_lm_head: keras.layers.Layer, model: BertForPretraining
 ) -> None:
     """Gives kbert's masked-LM head the weights of keras-hub's, of the same sizes."""
-    for pair in _head_pairs(model, masked_lm_head):
+    _copy_to_ours(_masked_lm_pairs(model, masked_lm_head))
+
+
+def _copy_to_ours(pairs: Iterable[_Pair]) -> None:
+    for pair in pairs:
         pair.copy_to_ours()
 
 
+def _copy_to_theirs(pairs: Iterable[_Pair]) -> None:
+    for pair in pairs:
+        pair.copy_to_theirs()
+
+
 def _require_equal_sizes(
-    model: BertForPretraining, backbone: keras_hub.models.BertBackbone
+    model: BertEncoder, backbone: keras_hub.models.BertBackbone
 ) -> None:
     """Weights of another number of heads would fit and compute something else."""
     ours = model.get_config()
@@ -156,11 +174,10 @@ def _require_equal_sizes(
         )
 
 
-def _pairs(
-    model: BertForPretraining,
-    backbone: keras_hub.models.BertBackbone,
-    head: keras.layers.Layer | None,
+def _encoder_pairs(
+    model: BertEncoder, backbone: keras_hub.models.BertBackbone
 ) -> Iterator[_Pair]:
+    _require_equal_sizes(model, backbone)
     ours = model.embeddings
     yield _Pair(ours.token_embedding.embeddings, (backbone.token_embedding.embeddings,))
     yield _Pair(
@@ -183,11 +200,11 @@ def _pairs(
         yield from _dense(layer.output_dense, twin._feedforward_output_dense)
         yield from _norm(layer.output_norm, twin._feedforward_layer_norm)
     yield from _dense(model.pooler, backbone.pooled_dense)
-    if head is not None:
-        yield from _head_pairs(model, head)
 
 
-def _head_pairs(model: BertForPretraining, head: keras.layers.Layer) -> Iterator[_Pair]:
+def _masked_lm_pairs(
+    model: BertForPretraining, head: keras.layers.Layer
+) -> Iterator[_Pair]:
     yield from _dense(model.masked_lm_head.dense, head._intermediate_dense)
     yield from _norm(model.masked_lm_head.norm, head._intermediate_layer_norm)
     yield _Pair(model.masked_lm_head.bias, (head._bias,))

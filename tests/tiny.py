@@ -1,26 +1,45 @@
 """A BERT small enough for a unit test, and its vocabulary."""
 
+from dataclasses import asdict
+
 import keras_hub
 import numpy as np
 
 from kbert.data.encoded import EncodedDataset
+from kbert.models import BertEncoder
+from kbert.preset_files import Architecture
+from kbert.tasks import Task
 
 WORDS = ["good", "bad", "film", "food", "very", "not", "the", "is", "was", "a"]
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)
 
 
-def build_backbone(
-    *, num_layers: int = 1, dropout: float = 0.0, dtype: str = "float32"
-) -> keras_hub.models.BertBackbone:
-    return keras_hub.models.BertBackbone(
+def architecture(*, num_layers: int = 1, dropout: float = 0.0) -> Architecture:
+    return Architecture(
         vocabulary_size=len(VOCABULARY),
         num_layers=num_layers,
         num_heads=2,
         hidden_dim=8,
         intermediate_dim=16,
-        dropout=dropout,
         max_sequence_length=32,
-        dtype=dtype,
+        num_segments=2,
+        dropout=dropout,
+    )
+
+
+def build_backbone(
+    *, num_layers: int = 1, dropout: float = 0.0
+) -> keras_hub.models.BertBackbone:
+    sizes = asdict(architecture(num_layers=num_layers, dropout=dropout))
+    return keras_hub.models.BertBackbone(**sizes)
+
+
+def build_model(
+    task: Task, *, num_layers: int = 1, dtype: str = "float32"
+) -> BertEncoder:
+    """kbert's model for a task, without dropout."""
+    return task.build_model(
+        architecture(num_layers=num_layers), head_dropout=0.0, dtype=dtype
     )
 
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from kbert.layers.attention import MultiHeadAttention
 from kbert.layers.dropout import ByteDropout
-from kbert.layers.fused import gelu
+from kbert.layers.fused import fused_gelu
 from kbert.layers.initializers import bert_initializer
 
 
@@ -77,9 +77,15 @@ class EncoderLayer(keras.layers.Layer):
         attended = self.sum_dropout(attended, training=training)
         x = self.attention_norm(inputs + attended)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B T, D)
-        inner = gelu(self.intermediate(rows), approximate=self.approximate_gelu)
+        inner = self._activate(self.intermediate(rows), training)
         outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
         return self.output_norm(x + self.sum_dropout(outputs, training=training))
+
+    def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
+        if training:
+            return fused_gelu(x, approximate=self.approximate_gelu)
+        # What is served compiles nothing, and TensorFlow joins it to the product.
+        return keras.activations.gelu(x, approximate=self.approximate_gelu)
 
     def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
         """That of the input."""

@@ -44,7 +44,7 @@ def fused(function: Function) -> Function:
     return functools.wraps(function)(both)  # type: ignore[return-value]
 
 
-def gelu(x: Any, *, approximate: bool) -> Any:
+def fused_gelu(x: Any, *, approximate: bool) -> Any:
     """The Gaussian error linear unit (Hendrycks & Gimpel 2016).
 
     Computed in float32, given in the dtype of `x`.

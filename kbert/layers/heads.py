@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kbert.layers.fused import gelu
+from kbert.layers.fused import fused_gelu
 from kbert.layers.initializers import bert_initializer
 from kbert.layers.tables import restore_token_embedding
 
@@ -72,7 +72,7 @@ class MaskedLMHead(keras.layers.Layer):
         positions = ops.cast(mask_positions, "int32")[..., None]  # (B, P, 1)
         masked = ops.take_along_axis(inputs, positions, axis=1)  # (B, P, D)
         x = self.dense(ops.reshape(masked, (-1, ops.shape(masked)[-1])))  # (B P, D)
-        x = self.norm(gelu(x, approximate=self.approximate_gelu))
+        x = self.norm(fused_gelu(x, approximate=self.approximate_gelu))
         embeddings = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
         logits = ops.matmul(x, ops.transpose(embeddings))  # (B P, V)
         # Half precision would make many logits equal, and lose small differences.

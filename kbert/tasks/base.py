@@ -14,6 +14,8 @@ import keras_hub
 import numpy as np
 
 from kbert.data.encoded import EncodedDataset
+from kbert.models import BertEncoder
+from kbert.preset_files import Architecture
 from kbert.tasks.served import ServedModel, Signature
 
 
@@ -57,24 +59,34 @@ class Task(ABC):
 
     @abstractmethod
     def build_model(
-        self, backbone: keras.Model, *, dropout: float | None = None
-    ) -> keras.Model:
-        """A keras-hub task model: `backbone` with a fresh head."""
+        self, architecture: Architecture, *, head_dropout: float, dtype: str
+    ) -> BertEncoder:
+        """kbert's model with a fresh head: features to outputs.
+
+        Args:
+            architecture: of the encoder; its dropout is that of training.
+            head_dropout: the rate in the head.
+            dtype: a Keras dtype policy.
+        """
 
     @abstractmethod
-    def load_model(self, folder: str, *, dtype: str) -> keras.Model:
-        """The model that was saved as a preset in `folder`."""
+    def load_model(self, folder: str, *, dtype: str) -> BertEncoder:
+        """kbert's model, with the weights that `save_model` saved in `folder`."""
 
     @abstractmethod
     def save_model(
         self,
-        model: keras.Model,
+        model: BertEncoder,
         folder: str,
         *,
         tokenizer: keras_hub.models.BertTokenizer,
         max_length: int,
     ) -> None:
-        """Saves a model as a preset with tokenizer that plain keras-hub loads."""
+        """Saves a model as a preset with tokenizer that plain keras-hub loads.
+
+        It is in float32, whatever the model computes in: a preset keeps its precision,
+        and every later user would get that of the training.
+        """
 
     @abstractmethod
     def loss(self, *, label_smoothing: float = 0.0) -> keras.losses.Loss:

@@ -1,7 +1,7 @@
 """One text, or a pair of texts, and one label of several."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +13,20 @@ import tensorflow as tf
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import sort_labels
 from kbert.display import list_some
+from kbert.encoder import (
+    build_backbone,
+    copy_classifier_from_keras_hub,
+    copy_classifier_to_keras_hub,
+)
 from kbert.errors import ConfigError, DataError
 from kbert.metrics import (
     classification_metrics,
     format_evaluation,
     format_metrics_table,
 )
+from kbert.models import BertEncoder, BertForTextClassification
 from kbert.plots import plot_confusion
+from kbert.preset_files import Architecture, read_architecture
 from kbert.tasks.base import Task
 from kbert.tasks.served import FEATURES, ServedModel, Signature
 
@@ -91,35 +98,45 @@ class TextClassification(Task):
         return table[dataset.label_ids].astype(np.int32)
 
     def build_model(
-        self, backbone: keras.Model, *, dropout: float | None = None
-    ) -> keras.Model:
-        """A `BertTextClassifier` with logits `[B, classes]` in float32."""
-        model = keras_hub.models.BertTextClassifier(
-            backbone,
+        self, architecture: Architecture, *, head_dropout: float, dtype: str
+    ) -> BertForTextClassification:
+        """Logits `[B, classes]` in float32; see `Task.build_model`."""
+        return BertForTextClassification(
+            **asdict(architecture),
             num_classes=len(self.labels),
-            dropout=0.1 if dropout is None else dropout,
+            head_dropout=head_dropout,
+            dtype=dtype,
+            name="bert_for_text_classification",
         )
-        # Rounded to half precision, logits tie and their ranks are lost.
-        model.output_dense.dtype_policy = keras.DTypePolicy("float32")
-        return model
 
-    def load_model(self, folder: str, *, dtype: str) -> keras.Model:
-        """See `Task.load_model`."""
-        return keras_hub.models.BertTextClassifier.from_preset(folder, dtype=dtype)
+    def load_model(self, folder: str, *, dtype: str) -> BertForTextClassification:
+        """Of a `BertTextClassifier`; see `Task.load_model`."""
+        saved = keras_hub.models.BertTextClassifier.from_preset(folder)
+        _, architecture = read_architecture(Path(folder))
+        model = self.build_model(architecture, head_dropout=saved.dropout, dtype=dtype)
+        copy_classifier_from_keras_hub(saved, model)
+        return model
 
     def save_model(
         self,
-        model: keras.Model,
+        model: BertEncoder,
         folder: str,
         *,
         tokenizer: keras_hub.models.BertTokenizer,
         max_length: int,
     ) -> None:
-        """See `Task.save_model`."""
-        model.preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
-            tokenizer, sequence_length=max_length
+        """As a `BertTextClassifier`; see `Task.save_model`."""
+        assert isinstance(model, BertForTextClassification), "built by `build_model`"
+        saved = keras_hub.models.BertTextClassifier(
+            build_backbone(model),
+            num_classes=len(self.labels),
+            preprocessor=keras_hub.models.BertTextClassifierPreprocessor(
+                tokenizer, sequence_length=max_length
+            ),
+            dropout=model.head_dropout.rate,
         )
-        model.save_to_preset(folder)
+        copy_classifier_to_keras_hub(model, saved)
+        saved.save_to_preset(folder)
 
     def loss(self, *, label_smoothing: float = 0.0) -> keras.losses.Loss:
         """Cross-entropy of logits and class numbers."""

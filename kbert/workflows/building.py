@@ -1,12 +1,13 @@
 """From a config and a preset to a model that is ready to train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import keras
 import keras_hub
 
 from kbert.config import TrainSettings
-from kbert.encoder import freeze, layer_rates
+from kbert.encoder import copy_from_keras_hub, freeze, layer_rates
+from kbert.models import BertEncoder
+from kbert.preset_files import read_architecture
 from kbert.presets import Preset, load_backbone
 from kbert.runs import RunFolder
 from kbert.tasks import Task
@@ -14,6 +15,7 @@ from kbert.training.compiling import build_schedule, compile_to_train
 from kbert.training.optimizer import AdamW, WarmupSchedule
 
 _BYTES_PER_WEIGHT = 4  # float32
+_HEAD_DROPOUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,38 +23,25 @@ class Trainee:
     """The model in training.
 
     Attributes:
-        model: a compiled plain Keras model: features to outputs.
-        task_model: the keras-hub model that shares its layers.
+        model: compiled: features to outputs.
         schedule: the learning rate of an update, by its number counted from 0.
-        dropout: the dropout rate of the encoder and the head; None: the preset's.
     """
 
-    model: keras.Model
-    task_model: keras.Model
+    model: BertEncoder
     task: Task
     schedule: WarmupSchedule
-    dropout: float | None
 
     def save(self, run: RunFolder, preset: Preset, max_length: int) -> None:
-        """Makes the weights as they are now the run's model, in float32.
-
-        A preset keeps the precision it was saved in, and the one a half-precision
-        training ends with would stay with every later user of the run.
-        """
-        backbone = self.task_model.backbone
-        config = {**backbone.get_config(), "dtype": "float32"}
-        twin = self.task.build_model(
-            keras_hub.models.BertBackbone(**config), dropout=self.dropout
-        )
-        twin.set_weights(self.task_model.get_weights())
+        """Makes the weights as they are now the run's model, in float32."""
         tokenizer = keras_hub.models.BertTokenizer(
             list(preset.vocabulary),
             lowercase=preset.lowercase,
             strip_accents=preset.strip_accents,
         )
-        with run.writing_model(_BYTES_PER_WEIGHT * twin.count_params()) as folder:
+        num_bytes = _BYTES_PER_WEIGHT * self.model.count_params()
+        with run.writing_model(num_bytes) as folder:
             self.task.save_model(
-                twin, str(folder), tokenizer=tokenizer, max_length=max_length
+                self.model, str(folder), tokenizer=tokenizer, max_length=max_length
             )
 
 
@@ -68,20 +57,27 @@ def build_trainee(
 
     Args:
         settings: as resolved, without `auto`.
+        dropout: rate of the encoder and the head; None: the preset's.
         total_steps: optimizer updates of the training.
 
     Raises:
         PresetError: the weights cannot be loaded.
         ConfigError: XLA was asked for and Keras would not use it.
     """
-    backbone = load_backbone(preset, dtype=settings.precision, dropout=dropout)
+    _, architecture = read_architecture(preset.folder)
+    if dropout is not None:
+        architecture = replace(architecture, dropout=dropout)
+    model = task.build_model(
+        architecture,
+        head_dropout=_HEAD_DROPOUT if dropout is None else dropout,
+        dtype=settings.precision,
+    )
+    copy_from_keras_hub(load_backbone(preset), model)
     freeze(
-        backbone,
+        model,
         embeddings=settings.freeze_embeddings,
         num_layers=settings.freeze_layers,
     )
-    task_model = task.build_model(backbone, dropout=dropout)
-    model = keras.Model(task_model.input, task_model.output)
     assert not isinstance(settings.learning_rate, str), "settings are resolved"
     schedule = build_schedule(
         settings.learning_rate,
@@ -94,7 +90,7 @@ def build_trainee(
     optimizer = AdamW(
         learning_rate=schedule,
         decay=settings.weight_decay,
-        rates=layer_rates(task_model, layer_decay=settings.layer_decay),
+        rates=layer_rates(model, layer_decay=settings.layer_decay),
         global_clipnorm=settings.clip_norm or None,
         gradient_accumulation_steps=accumulation if accumulation > 1 else None,
     )
@@ -105,4 +101,4 @@ def build_trainee(
         precision=settings.precision,
         jit_compile=bool(settings.jit_compile),
     )
-    return Trainee(model, task_model, task, schedule, dropout)
+    return Trainee(model, task, schedule)

@@ -126,9 +126,7 @@ def _check_is_finetuned(run: RunFolder) -> None:
 
 def _load(predictor: Predictor, precision: str) -> ServedModel:
     folder = str(predictor.run.model_folder)
-    loaded = predictor.task.load_model(folder, dtype=precision)
-    # Without keras-hub's own preprocessing: texts are encoded by kbert's.
-    model = keras.Model(loaded.input, loaded.output)
+    model = predictor.task.load_model(folder, dtype=precision)
     return ServedModel(predictor.encoder, model, predictor.is_paired)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -111,9 +110,7 @@ class Predictor:
         self.encoder = build_encoder(
             preset, max_length=max_length, truncation=truncation
         )
-        loaded = self.task.load_model(str(preset.folder), dtype=precision)
-        # Without keras-hub's own preprocessing: texts are encoded by kbert's.
-        self._model = keras.Model(loaded.input, loaded.output)
+        self._model = self.task.load_model(str(preset.folder), dtype=precision)
         self._batching = Batching(max_length, tokens_per_batch=TOKENS_PER_BATCH)
         strings = tf.TensorSpec([None], tf.string)
         signature = [strings, strings] if self.is_paired else [strings]

