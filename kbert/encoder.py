@@ -42,7 +42,7 @@ def layer_rates(model: BertEncoder, *, layer_decay: float) -> dict[str, float]:
     on down to the embeddings (Sun et al. 2019, arXiv 1905.05583, section 5.3.4).
     """
     rates = {variable.path: 1.0 for variable in model.variables}
-    blocks = [model.embeddings, *model.encoder_layers]
+    blocks: list[keras.layers.Layer] = [model.embeddings, *model.encoder_layers]
     for height, layer in enumerate(reversed(blocks), start=1):
         for variable in layer.variables:
             rates[variable.path] = layer_decay**height
