@@ -10,7 +10,7 @@ over the seeds.
 The random weights are those of a training of ten steps with a learning rate of 1e-9. Of
 several learning rates of the fine-tuning (--learning-rates 1e-4 3e-4 1e-3) each side
 gets the one that is best on the reviews held out of its 2,000. Runs that the folder has
-already are taken. Takes about 40 minutes for the pretraining, and 5 for each seed of
+already are taken. Takes about 45 minutes for the pretraining, and 8 for each seed of
 each side, on two cores. Prints all accuracies and a JSON line; exits with 1 where the
 means differ by less than 5 points.
 """
