@@ -113,8 +113,7 @@ def copy_classifier_to_keras_hub(
     Raises:
         ValueError: the models differ in a size.
     """
-    _copy_to_theirs(_encoder_pairs(model, classifier.backbone))
-    _copy_to_theirs(_dense(model.logits, classifier.output_dense))
+    _copy_to_theirs(_classifier_pairs(model, classifier))
 
 
 def copy_classifier_from_keras_hub(
@@ -125,8 +124,7 @@ def copy_classifier_from_keras_hub(
     Raises:
         ValueError: the models differ in a size.
     """
-    _copy_to_ours(_encoder_pairs(model, classifier.backbone))
-    _copy_to_ours(_dense(model.logits, classifier.output_dense))
+    _copy_to_ours(_classifier_pairs(model, classifier))
 
 
 def copy_from_keras_hub(
@@ -200,6 +198,13 @@ def _encoder_pairs(
         yield from _dense(layer.output_dense, twin._feedforward_output_dense)
         yield from _norm(layer.output_norm, twin._feedforward_layer_norm)
     yield from _dense(model.pooler, backbone.pooled_dense)
+
+
+def _classifier_pairs(
+    model: BertForTextClassification, classifier: keras_hub.models.BertTextClassifier
+) -> Iterator[_Pair]:
+    yield from _encoder_pairs(model, classifier.backbone)
+    yield from _dense(model.logits, classifier.output_dense)
 
 
 def _masked_lm_pairs(

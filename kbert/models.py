@@ -56,7 +56,6 @@ class BertEncoder(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self._arguments: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
@@ -70,36 +69,40 @@ class BertEncoder(keras.Model):
             "position_embedding": position_embedding,
             "approximate_gelu": approximate_gelu,
         }
-        policy = self.dtype_policy
+        self._make_layers()
+        self.built = True
+
+    def _make_layers(self) -> None:
+        arguments, policy = self._arguments, self.dtype_policy
         token_embedding = keras.layers.Embedding(
-            vocabulary_size,
-            hidden_dim,
+            arguments["vocabulary_size"],
+            self.hidden_dim,
             embeddings_initializer=bert_initializer(),
             dtype=policy,
             name="token_embedding",
         )
         self.embeddings = BertEmbeddings(
             token_embedding,
-            max_sequence_length=max_sequence_length,
-            num_segments=num_segments,
-            dropout=dropout,
-            position_embedding=position_embedding,
+            max_sequence_length=arguments["max_sequence_length"],
+            num_segments=arguments["num_segments"],
+            dropout=arguments["dropout"],
+            position_embedding=arguments["position_embedding"],
             dtype=policy,
             name="embeddings",
         )
         self.encoder_layers = [
             EncoderLayer(
-                num_heads,
-                intermediate_dim,
-                dropout=dropout,
-                approximate_gelu=approximate_gelu,
+                arguments["num_heads"],
+                arguments["intermediate_dim"],
+                dropout=arguments["dropout"],
+                approximate_gelu=arguments["approximate_gelu"],
                 dtype=policy,
                 name=f"encoder_layer_{number}",
             )
-            for number in range(num_layers)
+            for number in range(arguments["num_layers"])
         ]
         self.pooler = keras.layers.Dense(
-            hidden_dim,
+            self.hidden_dim,
             activation="tanh",
             kernel_initializer=bert_initializer(),
             dtype=policy,
@@ -107,9 +110,8 @@ class BertEncoder(keras.Model):
         )
         self.embeddings.build()
         for layer in self.encoder_layers:
-            layer.build((None, None, hidden_dim))
-        self.pooler.build((None, hidden_dim))
-        self.built = True
+            layer.build((None, None, self.hidden_dim))
+        self.pooler.build((None, self.hidden_dim))
 
     def call(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
         """See the class."""

@@ -71,7 +71,11 @@ class Task(ABC):
 
     @abstractmethod
     def load_model(self, folder: str, *, dtype: str) -> BertEncoder:
-        """kbert's model, with the weights that `save_model` saved in `folder`."""
+        """kbert's model, with the weights that `save_model` saved in `folder`.
+
+        Raises:
+            RunError: they are not of this task.
+        """
 
     @abstractmethod
     def save_model(

@@ -18,7 +18,7 @@ from kbert.encoder import (
     copy_classifier_from_keras_hub,
     copy_classifier_to_keras_hub,
 )
-from kbert.errors import ConfigError, DataError
+from kbert.errors import ConfigError, DataError, RunError
 from kbert.metrics import (
     classification_metrics,
     format_evaluation,
@@ -112,6 +112,12 @@ class TextClassification(Task):
     def load_model(self, folder: str, *, dtype: str) -> BertForTextClassification:
         """Of a `BertTextClassifier`; see `Task.load_model`."""
         saved = keras_hub.models.BertTextClassifier.from_preset(folder)
+        if saved.num_classes != len(self.labels):
+            raise RunError(
+                f"{folder} must be a model of {len(self.labels)} classes, the labels "
+                f"of its run's task.json. Received: {saved.num_classes}. The run is "
+                "damaged: copy it again, or train it again."
+            )
         _, architecture = read_architecture(Path(folder))
         model = self.build_model(architecture, head_dropout=saved.dropout, dtype=dtype)
         copy_classifier_from_keras_hub(saved, model)
