@@ -135,7 +135,7 @@ def test_a_model_is_saved_for_keras_hub_and_loaded_again(tmp_path):
     assert np.abs(expected[0] - expected[1]).max() > 0.1
     np.testing.assert_allclose(loaded(features), expected, atol=1e-5)
     np.testing.assert_allclose(model(features), expected, atol=0.02)
-    with pytest.raises(RunError, match="2 classes.*Received: 3. The run is damaged"):
+    with pytest.raises(RunError, match=r"of 2 classes.*Received: 3\."):
         TextClassification(("a", "b")).load_model(folder, dtype="float32")
 
 
