@@ -12,9 +12,11 @@ from kbert.training.precision import choose
 def machine(monkeypatch):
     """Pretends to be a machine: its GPU, its CPU, and whether XLA works."""
 
-    def pretend(*, gpu=None, bfloat16=False, xla_problem=None):
+    def pretend(*, gpu=None, bfloat16=None, xla_problem=None):
+        rates = {"float32": 4e11, "bfloat16": 4e11 * (bfloat16 or 0)}
         monkeypatch.setattr(precision, "_gpu_capability", lambda: gpu)
-        monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: bool(bfloat16))
+        monkeypatch.setattr(precision, "matmul_rates", lambda dtypes: rates)
         monkeypatch.setattr(precision, "_xla_problem", lambda: xla_problem)
 
     return pretend
@@ -23,8 +25,9 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "expected", "reason"),
     [
-        ({"bfloat16": True}, ("mixed_bfloat16", False), "CPU has bfloat16"),
-        ({"bfloat16": False}, ("float32", False), "no bfloat16 instructions"),
+        ({"bfloat16": 1.9}, ("mixed_bfloat16", False), "1.9 times as fast in bf"),
+        ({"bfloat16": 0.5}, ("float32", False), "0.5 times as fast in bfloat16"),
+        ({}, ("float32", False), "no bfloat16 instructions"),
         ({"gpu": (9, 0)}, ("mixed_bfloat16", True), "XLA pays on a GPU"),
         ({"gpu": (7, 5)}, ("mixed_float16", True), "no bfloat16"),
         ({"gpu": (6, 1)}, ("float32", True), "not faster"),
@@ -43,7 +46,7 @@ def test_auto(machine, kind, expected, reason):
 
 
 def test_what_is_set_is_taken(machine):
-    machine(bfloat16=True)
+    machine(bfloat16=1.9)
     choice = choose("float32", True)
     assert (choice.precision, choice.jit_compile) == ("float32", True)
     assert str(choice) == "float32 with XLA (as set)"
