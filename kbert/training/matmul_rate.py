@@ -36,8 +36,9 @@ def matmul_rates(
             start = time.perf_counter()
             # Taken to the CPU, so that it has been computed: one number of it.
             ops.convert_to_numpy(ops.cast(product(x, x)[0, 0], "float32"))
+            elapsed = time.perf_counter() - start
             if number:
-                seconds[dtype].append(time.perf_counter() - start)
+                seconds[dtype].append(elapsed)
     return {
         dtype: 2 * size**3 / statistics.median(found)
         for dtype, found in seconds.items()
