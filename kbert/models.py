@@ -13,7 +13,7 @@ from kbert.layers import (
     MaskedLMHead,
     NextSentenceHead,
 )
-from kbert.layers.dropout import ByteDropout
+from kbert.layers.dropout import HashDropout
 from kbert.layers.embeddings import PositionEmbedding
 from kbert.layers.initializers import bert_initializer
 
@@ -153,7 +153,7 @@ class BertForTextClassification(BertEncoder):
     ) -> None:
         super().__init__(*arguments, **kwargs)
         self._arguments |= {"num_classes": num_classes, "head_dropout": head_dropout}
-        self.head_dropout = ByteDropout(
+        self.head_dropout = HashDropout(
             head_dropout, dtype=self.dtype_policy, name="head_dropout"
         )
         self.logits = keras.layers.Dense(

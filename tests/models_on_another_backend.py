@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.layers.dropout import ByteDropout
+from kbert.layers.dropout import HashDropout
 from kbert.models import MASKED_LM, NEXT_SENTENCE, BertForPretraining
 from kbert.training.optimizer import AdamW
 
@@ -96,7 +96,7 @@ def only_on_jax(model, features, x):
 
 
 def share_dropped():
-    layer = ByteDropout(0.1)
+    layer = HashDropout(0.1)
     ones = np.ones((100, 101), "float32")
     calls = [ops.convert_to_numpy(layer(ones, training=True)) for _ in range(50)]
     return np.mean(np.stack(calls) == 0)

@@ -35,11 +35,13 @@ def build_backbone(
 
 
 def build_model(
-    task: Task, *, num_layers: int = 1, dtype: str = "float32"
+    task: Task, *, num_layers: int = 1, dropout: float = 0.0, dtype: str = "float32"
 ) -> BertEncoder:
-    """kbert's model for a task, without dropout."""
+    """kbert's model for a task; without dropout, unless told otherwise."""
     return task.build_model(
-        architecture(num_layers=num_layers), head_dropout=0.0, dtype=dtype
+        architecture(num_layers=num_layers, dropout=dropout),
+        head_dropout=dropout,
+        dtype=dtype,
     )
 
 

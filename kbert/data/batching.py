@@ -14,6 +14,9 @@ import numpy as np
 
 from kbert.data.encoded import EncodedDataset
 
+_WIDTH_MULTIPLE = 8
+_MOST_WIDTHS = 16
+
 
 @dataclass(frozen=True)
 class Group:
@@ -62,16 +65,21 @@ class Batching:
         tokens_per_batch: where given, in place of `batch_size`: as many rows as
             fit into this many tokens, padding included.
         accumulation: batches of one optimizer update.
+        chosen_widths: the widths, rising; the widest is `max_length` or holds all
+            examples. Without any, `widths` has some for every kind of text.
     """
 
     max_length: int
     batch_size: int = 32
     tokens_per_batch: int | None = None
     accumulation: int = 1
+    chosen_widths: tuple[int, ...] = ()
 
     @property
     def widths(self) -> list[int]:
         """The widths in use, rising; finer where a token more weighs more."""
+        if self.chosen_widths:
+            return list(self.chosen_widths)
         steps = [*range(16, 128, 16), *range(128, 256, 32)]
         steps += range(256, self.max_length, 64)
         return [width for width in steps if width < self.max_length] + [self.max_length]
@@ -159,6 +167,44 @@ def _lay_out(
         "segment_ids": segment_ids,
         "padding_mask": padding_mask,
     }
+
+
+def choose_widths(
+    lengths: np.ndarray, max_length: int, *, most_padding: float = 0.04
+) -> tuple[int, ...]:
+    """The fewest widths with which little is padded, for a compiler's sake.
+
+    Of each number of widths, those are taken that pad least: the shortest path over
+    the multiples of 8, found by dynamic programming.
+
+    Args:
+        lengths: tokens of each example, at least one of them.
+        max_length: the most there may be.
+        most_padding: the share of padding in all tokens that is accepted. Batches that
+            are not full add to it, and so may 16 widths, which is where it ends.
+    """
+    ends = np.minimum(
+        np.arange(_WIDTH_MULTIPLE, max_length + _WIDTH_MULTIPLE, _WIDTH_MULTIPLE),
+        max_length,
+    )
+    # The examples that fit into each width and not into the one before.
+    counts = np.bincount(np.searchsorted(ends, lengths), minlength=len(ends))
+    ends = ends[: np.flatnonzero(counts)[-1] + 1]
+    below = np.concatenate([[0], np.cumsum(counts)])[: len(ends) + 1]
+    # [i, j]: tokens fed for what is longer than `ends[i - 1]`, at the width `ends[j]`.
+    fed_for = (below[None, 1:] - below[:-1, None]) * ends[None, :].astype(np.float64)
+    fed_for[np.tril_indices(len(ends), -1)] = np.inf
+    accepted = lengths.sum() / (1 - most_padding)
+    fed = fed_for[0]  # [j]: the fewest, with a width `ends[j]` as the last of them
+    befores: list[np.ndarray] = []
+    while fed[-1] > accepted and len(befores) < min(_MOST_WIDTHS, len(ends)) - 1:
+        candidates = fed[:-1, None] + fed_for[1:]  # [i, j]: `ends[i]` comes before
+        befores.append(candidates.argmin(axis=0))
+        fed = candidates.min(axis=0)
+    path = [len(ends) - 1]
+    for before in reversed(befores):
+        path.append(int(before[path[-1]]))
+    return tuple(int(ends[index]) for index in reversed(path))
 
 
 def padding_share(lengths: np.ndarray, groups: list[Group]) -> float:

@@ -1,28 +1,30 @@
-"""Dropout whose random numbers are bytes."""
+"""Dropout whose mask is computed anew backwards and never kept."""
 
 import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-_MOST = 255 / 256  # more would leave nothing of a byte
+from kbert.layers.fused import fused
+from kbert.layers.random_bits import mix, wrap
 
 
 @keras.saving.register_keras_serializable(package="kbert")
-class ByteDropout(keras.layers.Layer):
+class HashDropout(keras.layers.Layer):
     """Leaves out elements at random in training, and scales up the others.
 
-    As keras.layers.Dropout (Srivastava et al. 2014), with one random byte an element
-    where that draws a float: on a CPU random numbers are most of its time, and in
-    bfloat16 its floats are too coarse for the rate. An element is left out where its
-    byte lies below 256 times the rate. Where that is no whole number each call takes
-    one of the two next to it, such that `rate` holds exactly on average.
+    As keras.layers.Dropout (Srivastava et al. 2014). Whether an element is kept is a
+    hash of its position and of the call's seed, so that one pass over memory draws,
+    compares and multiplies, and another does so for the gradient: on a CPU random
+    numbers that go through memory take most of dropout's time, and a mask that waits
+    for the backward pass takes memory besides.
 
     Args:
         rate: share of the elements that are left out; at least 0, below 1.
 
-    Input and output: any shape.
+    Input and output: any shape of fewer than 2**31 elements.
 
     Raises:
         ValueError: the rate is out of its range.
@@ -42,10 +44,11 @@ class ByteDropout(keras.layers.Layer):
         """See the class."""
         if not training or self.rate == 0:
             return inputs
-        kept = self._random_bytes(ops.shape(inputs)) >= self._threshold()
-        scale = 1.0 / (1.0 - self.rate)
-        # A product: a choice by `where` takes twice as long on a CPU.
-        return inputs * (ops.cast(kept, self.compute_dtype) * scale)
+        return _drop(inputs, self.next_seed(), rate=self.rate)
+
+    def next_seed(self) -> Any:
+        """The seed of a call, `[2]` uint32; another each time."""
+        return ops.cast(self.seed_generator.next(), "uint32")
 
     def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
         """That of the input."""
@@ -54,26 +57,33 @@ class ByteDropout(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rate": self.rate}
 
-    def _random_bytes(self, shape):  # type: ignore[no-untyped-def]
-        size = math.prod(shape)
-        # Four bytes a number; the column's known length is what `view` needs.
-        words = _random_words(((size + 3) // 4, 1), self.seed_generator)
-        flat = ops.reshape(ops.view(words, "uint8"), (-1,))
-        return ops.reshape(flat[:size], shape)
 
-    def _threshold(self):  # type: ignore[no-untyped-def]
-        """256 times the rate, rounded up as often as its fraction says: uint8."""
-        fraction, whole = math.modf(256 * min(self.rate, _MOST))
-        rounds_up = keras.random.uniform((), seed=self.seed_generator) < fraction
-        return ops.cast(rounds_up, "uint8") + ops.cast(int(whole), "uint8")
+def dropped(x: Any, seed: Any, rate: float) -> Any:
+    """`x` without the elements that dropout leaves out, in its dtype.
+
+    Args:
+        x: any shape, floats.
+        seed: `[2]` uint32.
+        rate: share of the elements that are left out.
+    """
+    if rate == 0:
+        return x
+    shape = ops.shape(x)
+    position = ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32")
+    # A line through the positions that is the seed's own, then murmur3's finalizer.
+    offset = mix(ops.bitwise_xor(mix(seed[1]), seed[0]))
+    slope = ops.bitwise_or(mix(wrap(offset + seed[1])), _uint32(1))  # odd: one to one
+    bits = mix(wrap(wrap(position * slope) + offset))
+    kept = bits >= _uint32(round(rate * 2**32))
+    factor = ops.cast(ops.reshape(kept, shape), x.dtype) * (1.0 / (1.0 - rate))
+    # A product: a choice by `where` takes twice as long on a CPU.
+    return x * factor
 
 
-def _random_words(shape, seed_generator):  # type: ignore[no-untyped-def]
-    """Random int32 of all bits."""
-    if keras.backend.backend() != "tensorflow":
-        return keras.random.randint(shape, -(2**31), 2**31 - 1, seed=seed_generator)
-    # Without bounds, which take a division an element.
-    import tensorflow as tf
+@fused
+def _drop(x: Any, seed: Any, *, rate: float) -> Any:
+    return dropped(x, seed, rate)
 
-    seed = ops.cast(seed_generator.next(), "int32")
-    return tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
+
+def _uint32(number: int) -> Any:
+    return ops.convert_to_tensor(np.uint32(number))

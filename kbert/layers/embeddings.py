@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.layers.dropout import ByteDropout
+from kbert.layers.dropout import HashDropout
 from kbert.layers.initializers import bert_initializer
 from kbert.layers.tables import restore_token_embedding
 
@@ -88,7 +88,7 @@ class BertEmbeddings(keras.layers.Layer):
             epsilon=self.layer_norm_epsilon, dtype=self.dtype_policy, name="norm"
         )
         self.norm.build((None, None, self.hidden_dim))
-        self.sum_dropout = ByteDropout(
+        self.sum_dropout = HashDropout(
             self.dropout, dtype=self.dtype_policy, name="sum_dropout"
         )
         super().build(input_shape)

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kbert.layers.add_norm import AddNorm
 from kbert.layers.attention import MultiHeadAttention
-from kbert.layers.dropout import ByteDropout
 from kbert.layers.fused import fused_gelu
 from kbert.layers.initializers import bert_initializer
 
@@ -66,20 +66,16 @@ class EncoderLayer(keras.layers.Layer):
         )
         self.output_dense = self._dense("output", self.intermediate_dim, hidden_dim)
         self.output_norm = self._norm("output_norm", input_shape)
-        self.sum_dropout = ByteDropout(
-            self.dropout, dtype=self.dtype_policy, name="sum_dropout"
-        )
         super().build(input_shape)
 
     def call(self, inputs, padding_mask=None, training: bool | None = None):  # type: ignore[no-untyped-def]
         """See the class."""
         attended = self.attention(inputs, padding_mask=padding_mask, training=training)
-        attended = self.sum_dropout(attended, training=training)
-        x = self.attention_norm(inputs + attended)
+        x = self.attention_norm(inputs, attended, training=training)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B T, D)
         inner = self._activate(self.intermediate(rows), training)
         outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
-        return self.output_norm(x + self.sum_dropout(outputs, training=training))
+        return self.output_norm(x, outputs, training=training)
 
     def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:
@@ -112,11 +108,12 @@ class EncoderLayer(keras.layers.Layer):
         dense.build((None, inputs))
         return dense
 
-    def _norm(
-        self, name: str, input_shape: tuple[int | None, ...]
-    ) -> keras.layers.LayerNormalization:
-        norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_epsilon, dtype=self.dtype_policy, name=name
+    def _norm(self, name: str, input_shape: tuple[int | None, ...]) -> AddNorm:
+        norm = AddNorm(
+            dropout=self.dropout,
+            epsilon=self.layer_norm_epsilon,
+            dtype=self.dtype_policy,
+            name=name,
         )
         norm.build(input_shape)
         return norm

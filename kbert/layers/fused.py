@@ -21,8 +21,9 @@ def fused(function: Function) -> Function:
     is computed anew. Elsewhere it stays as it is: what JAX compiles is fused already.
 
     Args:
-        function: of tensors alone, written with `keras.ops`; gradients are those of
-            its float arguments.
+        function: of tensors by position, and of Python's numbers by name, written with
+            `keras.ops`; gradients are those of its float tensors. It is compiled once
+            for every shape of the tensors and value of the numbers.
     """
     if keras.backend.backend() != "tensorflow":
         return function
@@ -31,17 +32,24 @@ def fused(function: Function) -> Function:
     forward = tf.function(function, jit_compile=True)
 
     @tf.function(jit_compile=True)
-    def backward(upstream: Any, *arguments: Any) -> Any:
+    def backward(upstream: Any, *tensors: Any, **numbers: Any) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch([x for x in arguments if x.dtype.is_floating])
-            result = function(*arguments)
-        return tape.gradient(result, arguments, output_gradients=upstream)
+            tape.watch([x for x in tensors if x.dtype.is_floating])
+            result = function(*tensors, **numbers)
+        return tape.gradient(result, tensors, output_gradients=upstream)
 
-    @tf.custom_gradient
-    def both(*arguments: Any) -> Any:
-        return forward(*arguments), lambda upstream: backward(upstream, *arguments)
+    @functools.wraps(function)
+    def both(*tensors: Any, **numbers: Any) -> Any:
+        # TensorFlow takes no named arguments here but in eager execution.
+        @tf.custom_gradient
+        def of_tensors(*tensors: Any) -> Any:
+            result = forward(*tensors, **numbers)
+            return result, lambda upstream: backward(upstream, *tensors, **numbers)
 
-    return functools.wraps(function)(both)  # type: ignore[return-value]
+        # Variables become tensors, or their gradients would be asked for by name.
+        return of_tensors(*map(tf.convert_to_tensor, tensors))
+
+    return both  # type: ignore[return-value]
 
 
 def fused_gelu(x: Any, *, approximate: bool) -> Any:
@@ -52,14 +60,10 @@ def fused_gelu(x: Any, *, approximate: bool) -> Any:
     Args:
         approximate: the tanh form instead of the exact one.
     """
-    return _tanh_gelu(x) if approximate else _exact_gelu(x)
+    return _gelu(x, approximate=approximate)
 
 
 @fused
-def _tanh_gelu(x: Any) -> Any:
-    return ops.cast(ops.gelu(ops.cast(x, "float32"), approximate=True), x.dtype)
-
-
-@fused
-def _exact_gelu(x: Any) -> Any:
-    return ops.cast(ops.gelu(ops.cast(x, "float32"), approximate=False), x.dtype)
+def _gelu(x: Any, *, approximate: bool) -> Any:
+    wide = ops.cast(x, "float32")
+    return ops.cast(ops.gelu(wide, approximate=approximate), x.dtype)

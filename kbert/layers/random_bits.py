@@ -27,15 +27,18 @@ def random_bits(seed: int, draws: Any, length: Any) -> Any:
     """
     keys = np.random.SeedSequence(seed).generate_state(6).reshape(2, 3, 1)
     keys = ops.convert_to_tensor(keys)
-    first = _mix(wrap(draws[None, :] + keys[0]))  # (3, B)
-    second = _mix(wrap(draws[None, :] + keys[1]))
+    first = mix(wrap(draws[None, :] + keys[0]))  # (3, B)
+    second = mix(wrap(draws[None, :] + keys[1]))
     positions = ops.cast(ops.arange(length, dtype="int32"), "uint32")
-    mixed = _mix(wrap(positions + first[:, :, None]))  # (3, B, T)
-    return _mix(ops.bitwise_xor(mixed, second[:, :, None]))
+    mixed = mix(wrap(positions + first[:, :, None]))  # (3, B, T)
+    return mix(ops.bitwise_xor(mixed, second[:, :, None]))
 
 
-def _mix(x: Any) -> Any:
-    """The finalizer of murmur3 (A. Appleby, public domain), a bijection of uint32."""
+def mix(x: Any) -> Any:
+    """The finalizer of murmur3 (A. Appleby, public domain), a bijection of uint32.
+
+    What differs in any bit comes out different in about half of the bits.
+    """
     x = ops.bitwise_xor(x, shift_right(x, 16))
     x = wrap(ops.multiply(x, ops.convert_to_tensor(np.uint32(0x85EBCA6B))))
     x = ops.bitwise_xor(x, shift_right(x, 13))

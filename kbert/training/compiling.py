@@ -1,5 +1,6 @@
 """From a model and settings to one that Keras will train."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -40,6 +41,7 @@ def compile_to_train(
     loss_weights: dict[str, float] | None = None,
     precision: str,
     jit_compile: bool,
+    varying_shapes: bool = False,
 ) -> None:
     """Compiles a model for `kbert.training.loop`.
 
@@ -47,6 +49,8 @@ def compile_to_train(
         loss: as Keras takes it; by output where there are several.
         precision: a Keras dtype policy: the model's.
         jit_compile: whether XLA compiles the step.
+        varying_shapes: whether batches have several shapes; without XLA, TensorFlow
+            then traces one step for all of them.
 
     Raises:
         ConfigError: XLA was asked for and Keras would not use it.
@@ -65,3 +69,34 @@ def compile_to_train(
             "train.jit_compile is true, and Keras cannot compile this model with XLA "
             "on this machine. Set train.jit_compile=false."
         )
+    # Within the step, TensorFlow would trace it twice for the variables that it makes.
+    model.optimizer.build(model.trainable_variables)
+    if varying_shapes and not jit_compile and keras.backend.backend() == "tensorflow":
+        model.train_function = _step_of_any_shape(model)
+
+
+def _step_of_any_shape(model: keras.Model) -> Callable[[Iterator[Any]], Any]:
+    """What Keras's `train_on_batch` calls, traced for batches of any shape.
+
+    Keras traces the step for the first batch's shape and again, for any, with the
+    second: seconds that would be lost.
+    """
+    import tensorflow as tf
+
+    traced: list[Any] = []
+
+    def step(batches: Iterator[Any]) -> Any:
+        given = tuple(part for part in next(batches) if part is not None)
+        batch = keras.tree.map_structure(tf.convert_to_tensor, given)
+        if not traced:
+            specs = keras.tree.map_structure(
+                lambda x: tf.TensorSpec([None] * x.ndim, x.dtype), batch
+            )
+            traced.append(
+                tf.function(
+                    model.train_step, [specs], autograph=False, jit_compile=False
+                )
+            )
+        return traced[0](batch)
+
+    return step

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from kbert.training.fused_adam import apply_adam, has_fused_adam
+from kbert.training.fused_adam import apply_adam, has_fused_adam, sum_of_squares
 
 # Biases and LayerNorm's two vectors are not decayed (Devlin et al. 2019, as
 # published in the original optimizer).
@@ -121,6 +121,17 @@ class AdamW(keras.optimizers.Adam):
             beta_2=self.beta_2,
             epsilon=self.epsilon,
         )
+
+    def _clip_gradients(self, grads):  # type: ignore[no-untyped-def]
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        # A table's rows are made a whole table once, and not by every use of them.
+        dense = [None if g is None else ops.convert_to_tensor(g) for g in grads]
+        norm = ops.sqrt(sum(sum_of_squares(g) for g in dense if g is not None))
+        factor = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
+        # No number where the norm is none: the loop stops, instead of training on.
+        factor = factor + (norm - norm)
+        return [None if g is None else g * ops.cast(factor, g.dtype) for g in dense]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"decay": self.decay, "rates": self.rates}

@@ -100,5 +100,6 @@ def build_trainee(
         loss=task.loss(label_smoothing=settings.label_smoothing),
         precision=settings.precision,
         jit_compile=bool(settings.jit_compile),
+        varying_shapes=True,
     )
     return Trainee(model, task, schedule)

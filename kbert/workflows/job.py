@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import keras
 
 from kbert.config import FinetuneConfig
-from kbert.data.batching import Batching, padding_share
+from kbert.data.batching import Batching, choose_widths, padding_share
 from kbert.data.encoded import Encoder
 from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import read_architecture
@@ -172,6 +172,7 @@ def _training_data(
         batch_size=settings.batch_size,
         tokens_per_batch=settings.tokens_per_batch,
         accumulation=settings.gradient_accumulation_steps,
+        chosen_widths=choose_widths(datasets.train.lengths, encoder.max_length),
     )
     targets = task.targets(datasets.train)
     data = LabelledData(

@@ -1,11 +1,13 @@
 """Batches by length: every example once, static shapes, an order by seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert.data.batching import Batching, padding_share
+from kbert.data.batching import Batching, choose_widths, padding_share
 from kbert.data.encoded import EncodedDataset
 
 
@@ -121,3 +123,41 @@ def test_padding_stays_small_on_long_texts():
     share = padding_share(lengths, batching.groups(lengths, seed=0))
     widest = 1 - lengths.sum() / (256 * len(lengths))
     assert share < 0.06 < widest
+
+
+def fed_by(widths, lengths):
+    """Tokens that are fed where every example is padded to the next width."""
+    return sum(min(w for w in widths if w >= length) for length in lengths)
+
+
+@pytest.mark.parametrize("most_padding", [0.1, 0.04])
+def test_chosen_widths_are_the_fewest_that_do(most_padding):
+    lengths = np.random.default_rng(0).gamma(3.0, 12.0, 300).astype(int) % 60 + 3
+    widths = choose_widths(lengths, 64, most_padding=most_padding)
+    allowed = lengths.sum() / (1 - most_padding)
+    assert fed_by(widths, lengths) <= allowed or len(widths) == 8
+    # Beside every choice there is: none with one width fewer, none better.
+    for count in (len(widths) - 1, len(widths)):
+        choices = itertools.combinations(range(8, 64, 8), count - 1)
+        least = min(fed_by((*choice, 64), lengths) for choice in choices)
+        if count < len(widths):
+            assert least > allowed
+        else:
+            assert fed_by(widths, lengths) == least
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_length", "expected"),
+    [([100] * 50, 100, (100,)), ([3], 512, (8,)), ([8] * 9 + [509], 510, (8, 510))],
+)
+def test_chosen_widths_of_few_lengths(lengths, max_length, expected):
+    assert choose_widths(np.array(lengths), max_length) == expected
+
+
+def test_batches_have_the_chosen_widths():
+    lengths = np.arange(1, 61)
+    batching = Batching(64, batch_size=4, chosen_widths=(24, 64))
+    groups = batching.groups(lengths, seed=3)
+    assert {group.width for group in groups} == {24, 64}
+    assert sorted(np.concatenate([g.rows for g in groups])) == list(range(60))
+    assert all((lengths[g.rows] <= g.width).all() for g in groups)

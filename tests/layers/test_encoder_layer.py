@@ -1,5 +1,7 @@
 """The encoder layer beside NumPy; padding, gradients, saving, precision, XLA."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -60,6 +62,20 @@ def test_padding_is_without_influence(layer):
     found = checks.gradients(of_tokens, layer.trainable_weights, [changed])
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_training_computes_the_same_in_fewer_passes(layer):
+    expected, found = (
+        checks.gradients(
+            partial(layer, padding_mask=MASK, training=training),
+            layer.trainable_weights,
+            [X],
+        )
+        for training in (False, True)
+    )
+    np.testing.assert_allclose(layer(X, MASK, training=True), call(layer), atol=1e-5)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_in_training_only(layer):

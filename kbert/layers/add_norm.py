@@ -1,0 +1,83 @@
+"""The sum of a sublayer's input and output, normalized (Vaswani et al. 2017, 3.1).
+
+Axes: D hidden.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kbert.layers.dropout import HashDropout, dropped
+from kbert.layers.fused import fused
+
+
+@keras.saving.register_keras_serializable(package="kbert")
+class AddNorm(keras.layers.Layer):
+    """LayerNorm(x + dropout(y)), in training in one pass over memory each way.
+
+    LayerNorm (Ba et al. 2016) is computed in float32, whatever the policy.
+
+    Args:
+        dropout: rate at which elements of y are left out in training.
+        epsilon: what is added to the variance.
+
+    Input: x and y, `[..., D]` each. Output: `[..., D]`.
+    """
+
+    def __init__(
+        self, *, dropout: float = 0.0, epsilon: float = 1e-12, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dropout = dropout
+        self.epsilon = epsilon
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the norm's two vectors for inputs `[..., D]`."""
+        size = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=size, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=size, initializer="zeros")
+        self.sum_dropout = HashDropout(
+            self.dropout, dtype=self.dtype_policy, name="sum_dropout"
+        )
+        super().build(input_shape)
+
+    def call(self, inputs, addends, training: bool | None = None):  # type: ignore[no-untyped-def]
+        """See the class."""
+        gamma, beta = (
+            ops.convert_to_tensor(w, "float32") for w in (self.gamma, self.beta)
+        )
+        if not training:
+            # What is served compiles nothing.
+            return _norm(inputs + addends, gamma, beta, self.epsilon)
+        drops = self.dropout > 0
+        seed = self.sum_dropout.next_seed() if drops else ops.zeros((2,), "uint32")
+        return _add_norm(
+            inputs, addends, gamma, beta, seed, rate=self.dropout, epsilon=self.epsilon
+        )
+
+    def compute_output_shape(self, input_shape, addends_shape=None):  # type: ignore[no-untyped-def]
+        """That of either input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "dropout": self.dropout,
+            "epsilon": self.epsilon,
+        }
+
+
+def _norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    wide = ops.cast(x, "float32")
+    centred = wide - ops.mean(wide, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    return ops.cast(centred * ops.rsqrt(variance + epsilon) * gamma + beta, x.dtype)
+
+
+@fused
+def _add_norm(
+    x: Any, y: Any, gamma: Any, beta: Any, seed: Any, *, rate: float, epsilon: float
+) -> Any:
+    wide = ops.cast(x, "float32") + dropped(ops.cast(y, "float32"), seed, rate)
+    return ops.cast(_norm(wide, gamma, beta, epsilon), x.dtype)
