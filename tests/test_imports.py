@@ -221,6 +221,8 @@ LIGHT_STATEMENTS = {
             ["serve", "--help"],
             ["evaluate", "--help"],
             ["predict", "--help"],
+            ["bench", "--help"],
+            ["bench", "finetune", "--help"],
             ["presets", "--help"],
             ["vocab", "--help"],
             ["config", "show"],

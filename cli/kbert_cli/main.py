@@ -11,6 +11,7 @@ import click
 
 import kbert
 from kbert.errors import Interrupted, TrainingError, UserError
+from kbert_cli.bench import bench
 from kbert_cli.config import config
 from kbert_cli.evaluate import evaluate
 from kbert_cli.export import export
@@ -49,6 +50,7 @@ for _command in (
     predict,
     export,
     serve,
+    bench,
     presets,
     vocab,
     config,

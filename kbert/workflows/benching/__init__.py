@@ -1,0 +1,1 @@
+"""How fast kbert is on this machine: what `kbert bench` measures."""
