@@ -80,8 +80,10 @@ class EncoderLayer(keras.layers.Layer):
     def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:
             return fused_gelu(x, approximate=self.approximate_gelu)
-        # What is served compiles nothing, and TensorFlow joins it to the product.
-        return keras.activations.gelu(x, approximate=self.approximate_gelu)
+        # What is served compiles nothing, and TensorFlow joins it to the product: but
+        # only where its ops come after the product's in the order of their names.
+        with keras.name_scope(f"{self.intermediate.name}_gelu"):
+            return keras.activations.gelu(x, approximate=self.approximate_gelu)
 
     def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
         """That of the input."""
