@@ -1,12 +1,12 @@
 """From a model and settings to one that Keras will train."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
 from kbert.errors import ConfigError
 from kbert.training.optimizer import WarmupSchedule
+from kbert.training.tracing import trace_for_any_shape
 
 
 def build_schedule(
@@ -71,32 +71,5 @@ def compile_to_train(
         )
     # Within the step, TensorFlow would trace it twice for the variables that it makes.
     model.optimizer.build(model.trainable_variables)
-    if varying_shapes and not jit_compile and keras.backend.backend() == "tensorflow":
-        model.train_function = _step_of_any_shape(model)
-
-
-def _step_of_any_shape(model: keras.Model) -> Callable[[Iterator[Any]], Any]:
-    """What Keras's `train_on_batch` calls, traced for batches of any shape.
-
-    Keras traces the step for the first batch's shape and again, for any, with the
-    second: seconds that would be lost.
-    """
-    import tensorflow as tf
-
-    traced: list[Any] = []
-
-    def step(batches: Iterator[Any]) -> Any:
-        given = tuple(part for part in next(batches) if part is not None)
-        batch = keras.tree.map_structure(tf.convert_to_tensor, given)
-        if not traced:
-            specs = keras.tree.map_structure(
-                lambda x: tf.TensorSpec([None] * x.ndim, x.dtype), batch
-            )
-            traced.append(
-                tf.function(
-                    model.train_step, [specs], autograph=False, jit_compile=False
-                )
-            )
-        return traced[0](batch)
-
-    return step
+    if varying_shapes:
+        trace_for_any_shape(model)

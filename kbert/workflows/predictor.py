@@ -24,6 +24,7 @@ from kbert.runs import RunFolder, open_run
 from kbert.tasks import Task, is_pretrained, task_from_dict
 from kbert.tokenization import Truncation
 from kbert.training.prediction import predict_outputs
+from kbert.training.tracing import trace_for_any_shape
 from kbert.workflows.applying import (
     TOKENS_PER_BATCH,
     WINDOW,
@@ -111,6 +112,7 @@ class Predictor:
             preset, max_length=max_length, truncation=truncation
         )
         self._model = self.task.load_model(str(preset.folder), dtype=precision)
+        trace_for_any_shape(self._model)
         self._batching = Batching(max_length, tokens_per_batch=TOKENS_PER_BATCH)
         strings = tf.TensorSpec([None], tf.string)
         signature = [strings, strings] if self.is_paired else [strings]

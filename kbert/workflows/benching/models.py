@@ -20,6 +20,7 @@ from kbert.training.labelled_data import LabelledData
 from kbert.training.loop import update
 from kbert.training.precision import Choice, choose
 from kbert.training.prediction import predict_outputs
+from kbert.training.tracing import trace_for_any_shape
 from kbert.workflows.applying import check_precision
 from kbert.workflows.benching.operations import forward_operations, training_operations
 from kbert.workflows.benching.rows import LABELS, random_dataset
@@ -119,6 +120,7 @@ def predicting(config: FinetuneConfig) -> Workload:
         architecture, head_dropout=architecture.dropout, dtype=precision
     )
     copy_from_keras_hub(load_backbone(preset), model)
+    trace_for_any_shape(model)
     build_seconds = time.perf_counter() - start
     batch_size = config.train.batch_size
     dataset = random_dataset(preset.vocabulary, batch_size, length)
