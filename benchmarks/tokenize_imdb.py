@@ -13,6 +13,7 @@ Exits with 1 where the token ids differ.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -75,6 +76,9 @@ def main() -> int:
         f"median: kbert {kbert_rate:.1f} MB/s, tokenizers {peer_rate:.1f} MB/s, "
         f"ratio {kbert_rate / peer_rate:.2f}"
     )
+    if arguments.json:
+        rates = {"kbert": kbert_rates, "tokenizers": peer_rates}
+        print(json.dumps({"ratio": kbert_rate / peer_rate, "mb_per_second": rates}))
     return 0
 
 
@@ -85,6 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=-1, help="first N texts only")
+    parser.add_argument("--json", action="store_true", help="figures in a last line")
     return parser.parse_args()
 
 

@@ -20,17 +20,11 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.pretraining.batches import (
     BATCH_SIZE,
@@ -39,19 +33,15 @@ from benchmarks.pretraining.batches import (
     SHAPES,
     VOCABULARY_SIZE,
 )
-from benchmarks.pretraining.worker import Segment, Worker
+from benchmarks.pretraining.worker import Segment
 from benchmarks.serving.servers import only_cores
+from benchmarks.turns import MAX_OTHERS, Settings, Side, fastest, started, take_turns
 
 PROMISED_RATIO = 1.8
 TOKENS = BATCH_SIZE * LENGTH  # a step's; no row has padding
 FIRST_LOSS, FIRST_LOSS_TOLERANCE = math.log(VOCABULARY_SIZE) + math.log(2), 0.5
 NUM_COMPARED = 8  # losses, at the beginning and at the end: one of each batch
 WARM_UP_STEPS = 3
-# Cores that others use meanwhile, at most: torch's threads wait for one another in
-# every product, so that a busy machine slows the peer far more than kbert.
-MAX_OTHERS = 0.1
-
-Settings = Mapping[str, Any]
 KBERT_SETTINGS: tuple[Settings, ...] = (
     {"precision": "mixed_bfloat16"},
     {"precision": "float32"},
@@ -73,36 +63,10 @@ PEER_CHANGES: tuple[Settings, ...] = (
     {"activation": "gelu_pytorch_tanh"},
     {"keeps_memory": False},
 )
-# The C library neither returns freed memory to the system nor asks for it again.
-KEEPS_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-}
 
 
-@dataclass
-class Side:
-    """One of the two, in one setting.
-
-    Attributes:
-        segments: what was measured.
-        processor_seconds: that it used in its segments.
-        idle_seconds: that it used in the other side's.
-    """
-
-    name: str
-    settings: Settings
-    worker: Worker
-    description: str = ""
-    losses: list[float] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    processor_seconds: float = 0.0
-    idle_seconds: float = 0.0
-
-    def train(self, num_steps: int) -> Segment:
-        segment = self.worker.train(num_steps)
-        self.losses += segment.losses
-        return segment
+class TrainingSide(Side):
+    """One of the two, in one setting."""
 
     @property
     def rates(self) -> list[float]:
@@ -171,7 +135,14 @@ def run_shape(shape: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 stack.enter_context(bench.side("kbert", ours)),
                 stack.enter_context(bench.side("peer", theirs)),
             ]
-            others = measure(sides, arguments)
+            others = take_turns(
+                sides,
+                num_segments=arguments.segments,
+                num_steps=arguments.steps,
+                describe=lambda segment: (
+                    f"{rate(segment):,.0f} tokens/s, loss {segment.losses[-1]:.3f}"
+                ),
+            )
     summaries = {side.name: side.summary() for side in sides}
     pairs = [a / b for a, b in zip(sides[0].rates, sides[1].rates, strict=True)]
     ratio = statistics.median(sides[0].rates) / statistics.median(sides[1].rates)
@@ -202,20 +173,22 @@ class Bench:
         self._trial_steps = trial_steps
         self._logs = logs
 
-    @contextlib.contextmanager
-    def side(self, name: str, settings: Settings):  # type: ignore[no-untyped-def]
-        """Yields a side that has been started and warmed up."""
-        options = {key: settings[key] for key in settings if key != "keeps_memory"}
+    def side(
+        self, name: str, settings: Settings
+    ) -> contextlib.AbstractContextManager[TrainingSide]:
+        """A side that has been started and warmed up."""
         command = [
             *(self._pythons[name], "-m", f"benchmarks.pretraining.{name}_step"),
-            *(self._shape, json.dumps(options)),
+            self._shape,
         ]
-        environment = KEEPS_MEMORY if settings.get("keeps_memory") else None
-        with Worker(command, self._logs / f"{name}.log", environment) as worker:
-            side = Side(name, settings, worker)
-            side.description = worker.wait()
-            side.train(WARM_UP_STEPS)
-            yield side
+        return started(
+            TrainingSide,
+            name,
+            command,
+            settings,
+            self._logs / f"{name}.log",
+            warm_up_steps=WARM_UP_STEPS,
+        )
 
     def choose(
         self,
@@ -224,14 +197,9 @@ class Bench:
         changes: tuple[Settings, ...] = (),
     ) -> Settings:
         """The fastest settings of a side."""
-        rates = [self._try(name, settings) for settings in alternatives]
-        best = max(rates)
-        chosen = alternatives[rates.index(best)]
-        for change in changes:
-            found = self._try(name, {**chosen, **change})
-            if found > best:
-                best, chosen = found, {**chosen, **change}
-        return chosen
+        return fastest(
+            lambda settings: self._try(name, settings), alternatives, changes
+        )
 
     def _try(self, name: str, settings: Settings) -> float:
         """Tokens/s of a side; 0 where it does not work so."""
@@ -248,46 +216,9 @@ class Bench:
         return found
 
 
-def measure(sides: list[Side], arguments: argparse.Namespace) -> float:
-    """Lets the sides train in turn; returns how many cores others used meanwhile."""
-    start, busy = time.perf_counter(), busy_seconds()
-    processes = {side.name: psutil.Process(side.worker.process_id) for side in sides}
-    for number in range(arguments.segments):
-        # A B, B A, A B: neither always comes first.
-        for side in sides if number % 2 == 0 else sides[::-1]:
-            before = {name: used(process) for name, process in processes.items()}
-            side.segments.append(side.train(arguments.steps))
-            for other in sides:
-                seconds = used(processes[other.name]) - before[other.name]
-                if other is side:
-                    other.processor_seconds += seconds
-                else:
-                    other.idle_seconds += seconds
-            print(
-                f"segment {number + 1}: {side.name}: {side.rates[-1]:,.0f} tokens/s, "
-                f"loss {side.losses[-1]:.3f}",
-                flush=True,
-            )
-    ours = sum(side.processor_seconds + side.idle_seconds for side in sides)
-    return (busy_seconds() - busy - ours) / (time.perf_counter() - start)
-
-
 def rate(segment: Segment) -> float:
     """Tokens/s; of the median step, so that a single pause does not count."""
     return TOKENS / statistics.median(segment.seconds)
-
-
-def used(process: psutil.Process) -> float:
-    """The processor seconds of a process so far."""
-    times = process.cpu_times()
-    return times.user + times.system
-
-
-def busy_seconds() -> float:
-    """What all processes have used of the cores of this one so far."""
-    times = psutil.cpu_times(percpu=True)
-    cores = [times[core] for core in os.sched_getaffinity(0)]
-    return sum(sum(core) - core.idle - core.iowait - core.guest for core in cores)
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras_hub
 import numpy as np
 from safetensors.numpy import save_file
 
 from kbert.hugging_face import bert_tensors
 from kbert.preset_files import read_architecture
-from kbert.presets import resolve_preset
+from kbert.presets import Preset, resolve_preset
 from kbert.runs import open_run
-from kbert.tasks import task_from_dict
 
 
 def main() -> int:
@@ -42,29 +42,54 @@ def main() -> int:
         )
         return 1
     preset = resolve_preset(os.path.abspath(run.path))
-    _, architecture = read_architecture(preset.folder)
-    model = task_from_dict(values, str(run.task_file)).load_model(
-        str(preset.folder), dtype="float32"
+    num_tensors = write_model(
+        arguments.folder,
+        keras_hub.models.BertTextClassifier.from_preset(str(preset.folder)),
+        preset,
+        labels=values["labels"],
+        max_length=values["max_length"],
     )
+    print(f"{num_tensors} tensors in {arguments.folder}")
+    return 0
+
+
+def write_model(
+    folder: Path,
+    classifier: keras_hub.models.BertTextClassifier,
+    preset: Preset,
+    *,
+    labels: Sequence[str],
+    max_length: int,
+) -> int:
+    """Writes a classifier and its tokenizer as Hugging Face's packages read them.
+
+    Args:
+        preset: whose architecture and vocabulary the classifier has.
+        max_length: tokens of a text at most.
+
+    Returns:
+        How many tensors there are.
+    """
+    _, architecture = read_architecture(preset.folder)
     tokenizer = {
         "tokenizer_class": "BertTokenizerFast",
         "do_lower_case": preset.lowercase,
         "strip_accents": preset.strip_accents,
-        "model_max_length": values["max_length"],
+        "model_max_length": max_length,
     }
-    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = convert_weights(model, architecture)
+    tensors = convert_weights(classifier, architecture)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    config = convert_config(architecture, values["labels"])
+    config = convert_config(architecture, labels)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2))
     (folder / "vocab.txt").write_text("\n".join(preset.vocabulary) + "\n", "utf-8")
-    print(f"{len(tensors)} tensors in {folder}")
-    return 0
+    return len(tensors)
 
 
-def convert_weights(model: Any, architecture: Any) -> dict[str, np.ndarray]:
+def convert_weights(
+    model: keras_hub.models.BertTextClassifier, architecture: Any
+) -> dict[str, np.ndarray]:
     """The weights of a BertTextClassifier under Hugging Face's names."""
     variables = {
         variable.path: variable.numpy() for variable in model.backbone.variables

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--hard-cases", action="store_true")
+    parser.add_argument("--labelled", action="store_true", help="write labels too")
     arguments = parser.parse_args()
     from kbert.data.sources import open_source
 
@@ -52,16 +53,20 @@ def main() -> None:
         split=arguments.split,
         data_dir=arguments.data_dir,
         limit=arguments.count,
-        labelled=False,
+        labelled=arguments.labelled,
     )
-    texts = [text for chunk in source.chunks() for text in chunk.texts]
+    rows = []
+    for chunk in source.chunks():
+        rows += [{"text": text} for text in chunk.texts]
+        for row, label in zip(rows[-len(chunk) :], chunk.labels or (), strict=False):
+            row["label"] = label
     if arguments.hard_cases:
-        texts += HARD_CASES
-        texts += [text for _, text in INVALID_UTF8]
+        rows += [{"text": text} for text in HARD_CASES]
+        rows += [{"text": text} for _, text in INVALID_UTF8]
     with arguments.output.open("w", encoding="utf-8") as file:
-        for text in texts:
-            file.write(json.dumps({"text": text}) + "\n")
-    print(f"{len(texts)} texts in {arguments.output}")
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+    print(f"{len(rows)} texts in {arguments.output}")
 
 
 if __name__ == "__main__":
