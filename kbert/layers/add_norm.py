@@ -36,8 +36,13 @@ class AddNorm(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the norm's two vectors for inputs `[..., D]`."""
         size = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=size, initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=size, initializer="zeros")
+        # Not rounded to half precision: the norm is computed in float32.
+        self.gamma = self.add_weight(
+            name="gamma", shape=size, initializer="ones", autocast=False
+        )
+        self.beta = self.add_weight(
+            name="beta", shape=size, initializer="zeros", autocast=False
+        )
         self.sum_dropout = HashDropout(
             self.dropout, dtype=self.dtype_policy, name="sum_dropout"
         )

@@ -70,5 +70,16 @@ def test_half_precision(policy, training):
     checks.assert_half_precision_is_close(policy, build(), build, call)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_the_norms_weights_are_not_rounded(training):
+    layer = build("mixed_bfloat16")
+    layer.gamma.assign(np.full(SHAPE[-1], 1 + 2**-10, "float32"))
+    layer.beta.assign(np.full(SHAPE[-1], 256.5, "float32"))  # 256 in bfloat16
+    total = tf.cast([[-1.0, 1.0] * 3], "bfloat16")
+    zeros = tf.zeros_like(total)
+    found = np.array(tf.cast(layer(total, zeros, training=training), "float32"))
+    np.testing.assert_array_equal(found, [[255.0, 258.0] * 3])  # else 256
+
+
 def test_serializable():
     checks.assert_config_round_trip(build(dropout=0.2), lambda layer: layer(X, Y))
