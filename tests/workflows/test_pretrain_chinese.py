@@ -85,8 +85,9 @@ def test_it_has_learned_the_language(pretrained: kbert.Run):
 def test_a_fine_tuned_run_tells_praise_from_blame(
     pretrained: kbert.Run, tmp_path: Path
 ):
+    # Every fifth: each word meets each other, as it would not in every fourth.
     rows = ["内容,评价"]
-    rows += [f"{text},{'好' if '一定' in text else '坏'}" for text in documents()[::4]]
+    rows += [f"{text},{'好' if '一定' in text else '坏'}" for text in documents()[::5]]
     file = tmp_path / "评论.csv"
     file.write_text("\n".join(rows), encoding="utf-8")
     run = kbert.finetune(
@@ -99,7 +100,7 @@ def test_a_fine_tuned_run_tells_praise_from_blame(
         precision="float32",
         settings={"data.text": "内容", "data.label": "评价"},
     )
-    unseen = documents()[1::64]
+    unseen = documents()[1::5]
     labels = [answer["label"] for answer in run.predict(unseen)]
     assert labels == ["好" if "一定" in text else "坏" for text in unseen]
     assert set(labels) == {"好", "坏"}
