@@ -100,7 +100,7 @@ def test_kernels_of_an_answer(tmp_path):
     if not any("Mkl" in kind for kind in kinds):
         pytest.skip("this TensorFlow joins no operations with oneDNN")
     # GELU and the pooler's tanh are part of a product: alone GELU would be a tanh and
-    # seven more.
+    # eight more.
     assert kinds["Tanh"] == 0
     assert kinds["_MklNativeFusedMatMul"] == 2 * 4 + 2
     assert sum(kinds.values()) <= MOST_KERNELS
