@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 MAX_SHOWN = 100  # characters of a wrong value that a message repeats
+MAX_WHOLE = 2**63 - 1  # as in TOML, NumPy and TensorFlow
+MAX_GIVEN = 500  # settings of one file; there are about 60
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -61,13 +63,14 @@ class _Given:
     key: str  # section.key
     value: Any
     origin: str  # as it was written, for messages
-    level: int  # 0 file, 1 --set, 2 option
+    level: int  # 0 base, 1 file, 2 --set, 3 option
     raw: str | None = None  # `--set` only: the value before it was read as TOML
 
 
 def load_config(
     config_class: type[Config],
     *,
+    base: Path | None = None,
     file: Path | None = None,
     assignments: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
@@ -77,6 +80,7 @@ def load_config(
 
     Args:
         config_class: `FinetuneConfig` or another class of sections.
+        base: a TOML file below all others: that of a run which goes on.
         file: a TOML file of at most 1 MB.
         assignments: `section.key=value`; the value is read as TOML, and as plain
             text or as a number of Python's where it is no TOML or does not fit.
@@ -88,7 +92,8 @@ def load_config(
     """
     problems: list[str] = []
     given = [
-        *_from_file(file, config_class, problems),
+        *_from_file(base, config_class, problems, level=0),
+        *_from_file(file, config_class, problems, level=1),
         *_from_assignments(assignments, problems),
         *_from_options(options or {}, option_names or {}),
     ]
@@ -110,7 +115,11 @@ def load_config(
 
 
 def _from_file(
-    file: Path | None, config_class: type[Settings], problems: list[str]
+    file: Path | None,
+    config_class: type[Settings],
+    problems: list[str],
+    *,
+    level: int,
 ) -> Iterator[_Given]:
     if file is None:
         return
@@ -120,11 +129,19 @@ def _from_file(
         problems.append(str(error))
         return
     known = sections(config_class)
+    tables = (table for table in content.values() if isinstance(table, dict))
+    count = len(content) + sum(map(len, tables))
+    if count > MAX_GIVEN:
+        problems.append(
+            f"{file}: holds {count:,} settings, more than {MAX_GIVEN}: is it a config "
+            "file?"
+        )
+        return
     for section, table in content.items():
         if isinstance(table, dict) and section in known:
             for name, value in table.items():
                 key = f"{section}.{name}"
-                yield _Given(key, value, f"{file}: {key} = {_shown(value)}", level=0)
+                yield _Given(key, value, f"{file}: {key} = {_shown(value)}", level)
         elif isinstance(table, dict):
             hint = _nearest(section, list(known)) or f"sections: {', '.join(known)}"
             problems.append(f"{file}: unknown section [{section}]; {hint}")
@@ -150,7 +167,7 @@ def _from_assignments(
                 "for example train.epochs=2"
             )
             continue
-        yield _Given(key, _parse_value(raw), f"--set {key}={raw}", level=1, raw=raw)
+        yield _Given(key, _parse_value(raw), f"--set {key}={raw}", level=2, raw=raw)
 
 
 def _parse_value(raw: str) -> Any:
@@ -169,7 +186,7 @@ def _from_options(
         if value is not None:
             name = option_names.get(key)
             origin = f"{name} {value}" if name else f"{key} = {_shown(value)}"
-            yield _Given(key, value, origin, level=2)
+            yield _Given(key, value, origin, level=3)
 
 
 def _check(item: _Given, config_class: type[Settings]) -> str | None:
@@ -179,14 +196,21 @@ def _check(item: _Given, config_class: type[Settings]) -> str | None:
         hint = _setting_hint(item.key, config_class)
         return f"{item.origin}: unknown setting {item.key}; {hint}"
     try:
-        _fitting_value(item, config_class)
+        value = _fitting_value(item, config_class)
+        if isinstance(value, int) and value > MAX_WHOLE:
+            return f"{item.origin}: a whole number is at most {MAX_WHOLE} ({item.key})"
     except ValidationError:
         problem = f"{item.origin}: must be {described[item.key].type}"
         if item.key not in item.origin:  # An option's name is not the setting's.
             problem += f" ({item.key})"
-        near = _nearest(str(item.value), _choices(item, config_class))
+        near = _nearest(_as_text(item.value), _choices(item, config_class))
         return f"{problem}; {near}" if near else problem
     return None
+
+
+def _as_text(value: Any) -> str:
+    """A value as it may have been meant for a name; cut, for comparing takes time."""
+    return value[:MAX_SHOWN] if isinstance(value, str) else _shown(value)
 
 
 def _choices(item: _Given, config_class: type[Settings]) -> list[str]:
@@ -253,7 +277,10 @@ def _nearest(name: str, names: list[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):  # a number of thousands of digits; deep lists
+        return f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from kbert.config import Settings, config_to_toml
 from kbert.errors import RunError
 from kbert.files import recover_folder, write_text
+from kbert.run_lock import LOCK, locked
 from kbert.runs import RunFolder
 
 _KINDS = {
@@ -60,7 +61,7 @@ def check_output(
         path = next(free for free in path.paths() if not os.path.lexists(free))
     if path.exists() and not path.is_dir():
         raise RunError(f"The output {path} is a file. Choose another --output.")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(file.name != LOCK for file in path.iterdir()):
         _check_same_run(RunFolder(path), config)
     parent = path
     while not parent.exists():
@@ -72,16 +73,39 @@ def check_output(
             f"{parent} cannot be written to. Choose another --output, or change its "
             "permissions."
         )
-    free = shutil.disk_usage(parent).free
+    check_free_space(parent, needed_bytes)
+
+
+def check_free_space(folder: Path, needed_bytes: int) -> None:
+    """Checks that a disk has room for a run.
+
+    Raises:
+        RunError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise RunError(
-            f"The disk of {parent} has {free / 1e6:,.0f} MB free, and this run needs "
-            f"about {needed_bytes / 1e6:,.0f} MB. Make room, or choose another "
-            "--output."
+            f"The disk of {folder} has {free / 1e6:,.0f} MB free, and this run needs "
+            f"about {needed_bytes / 1e6:,.0f} MB. Make room, choose another --output, "
+            "or keep fewer checkpoints (--set train.keep_checkpoints=1)."
         )
 
 
-def create_run(output: Path | FreshName, config: Settings) -> RunFolder:
+@contextlib.contextmanager
+def new_run(output: Path | FreshName, config: Settings) -> Iterator[RunFolder]:
+    """Makes the run folder for this process alone and writes its config.
+
+    Raises:
+        RunError: another run has been written there since `check_output`, or another
+            process is at it.
+    """
+    path = output.claim() if isinstance(output, FreshName) else output
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        yield create_run(path, config)
+
+
+def create_run(path: Path, config: Settings) -> RunFolder:
     """Makes the run folder and writes its config.
 
     What a run with the same config and without a model left there is removed.
@@ -89,24 +113,27 @@ def create_run(output: Path | FreshName, config: Settings) -> RunFolder:
     Raises:
         RunError: another run has been written there since `check_output`.
     """
-    if isinstance(output, FreshName):
-        run = RunFolder(output.claim())
-    else:
-        check_output(output, config)
-        output.mkdir(parents=True, exist_ok=True)
-        run = RunFolder(output)
-    for left in (run.model_folder, run.logs_folder):
+    check_output(path, config)
+    path.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(path)
+    clear_run(run)
+    write_text(run.config_file, config_to_toml(config))
+    return run
+
+
+def clear_run(run: RunFolder) -> None:
+    """Removes what a training left in a run, and makes room for its checkpoints."""
+    for left in (run.model_folder, run.logs_folder, run.checkpoints_folder):
         shutil.rmtree(left, ignore_errors=True)
-    for left in (
+    for file in (
         run.history_file,
         run.metrics_file,
         run.task_file,
         run.info_file,
         run.vocabulary_file,
     ):
-        left.unlink(missing_ok=True)
-    write_text(run.config_file, config_to_toml(config))
-    return run
+        file.unlink(missing_ok=True)
+    run.checkpoints_folder.mkdir()
 
 
 def _check_same_run(run: RunFolder, config: Settings) -> None:
@@ -115,7 +142,7 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
             f"The output {run.path} exists and is no run (it has no config.toml). "
             "Choose another --output."
         )
-    differing = _differing_settings(run, config)
+    differing = differing_settings(run, config)
     if differing:
         raise RunError(
             f"The output {run.path} is a run with another config; it differs in "
@@ -123,16 +150,28 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
         )
     status = run.read_info().get("status", "unfinished")
     recover_folder(run.model_folder)
-    if run.model_folder.exists() or status == "finished":
+    has_model = run.model_folder.exists()
+    has_checkpoint = any(run.checkpoints_folder.glob("step-*"))
+    if has_model or has_checkpoint or status == "finished":
         kind = _KINDS.get(status, "a running or killed run")
+        mend = (
+            f"Evaluate it (kbert evaluate {run.path})"
+            if status == "finished"
+            else f"Go on with it (--resume {run.path})"
+        )
         raise RunError(
-            f"The output {run.path} is {kind} with this config, and holds its best "
-            f"model. Evaluate it (kbert evaluate {run.path}), choose another --output, "
-            "or delete it."
+            f"The output {run.path} is {kind} with this config"
+            f"{', and holds its best model' if has_model else ''}. {mend}, choose "
+            "another --output, or delete it."
         )
 
 
-def _differing_settings(run: RunFolder, config: Settings) -> list[str]:
+def differing_settings(run: RunFolder, config: Settings) -> list[str]:
+    """The settings in which a run's config and another one differ.
+
+    Raises:
+        RunError: the run's config is damaged.
+    """
     try:
         old = tomllib.loads(run.config_file.read_text("utf-8"))
     except ValueError as error:

@@ -5,12 +5,14 @@ Hugging Face's (`"model_type": "bert"`). Only plain numbers and texts are taken 
 the files and checked; nothing in them is ever deserialized or run.
 """
 
-import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kbert.bounded import read_json as read_bounded_json
+from kbert.bounded import resolve_inside, shown
 from kbert.errors import PresetError
 from kbert.vocabulary import check_vocabulary, read_vocabulary
 
@@ -18,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 Format = Literal["keras_hub", "hugging_face"]
 
-MAX_JSON_BYTES = 100_000_000
 MAX_SIZE = 1_000_000_000  # of any one dimension
+MAX_LAYERS = 1_000  # the deepest published BERTs have 48; each is an object of Keras
 MAX_PARAMETERS = 10_000_000_000
 
 # Our name -> Hugging Face's. Both files carry the same numbers.
@@ -66,29 +68,27 @@ class TokenizerFiles:
     lowercase: bool
 
 
+def preset_file(folder: Path, name: str) -> Path:
+    """The path of a preset's file, whether or not it is there.
+
+    Raises:
+        PresetError: it is a link out of the folder, or `name` leads there.
+    """
+    real = Path(os.path.realpath(folder))
+    root = folder
+    # Hugging Face's cache keeps the files themselves beside its snapshots.
+    if real.parent.name == "snapshots" and real.parents[1].name.startswith("models--"):
+        root = real.parents[1]
+    return resolve_inside(folder, name, PresetError, root=root)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         PresetError: the file is missing, too large, or holds no JSON object.
     """
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise PresetError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PresetError(f"{path.parent} has no {path.name}.") from None
-    except OSError as error:
-        raise PresetError(
-            f"{path} cannot be read: {error.strerror or error}."
-        ) from error
-    except PresetError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise PresetError(f"{path} must be a JSON file: {error}.") from None
-    if not isinstance(content, dict):
-        raise PresetError(f"{path} must hold a JSON object, {{...}}.")
-    return content
+    return read_bounded_json(path, PresetError)
 
 
 def read_architecture(folder: Path) -> tuple[Format, Architecture]:
@@ -98,7 +98,7 @@ def read_architecture(folder: Path) -> tuple[Format, Architecture]:
         PresetError: it is missing or damaged, of another model than BERT, or its
             numbers make no BERT.
     """
-    file = folder / "config.json"
+    file = preset_file(folder, "config.json")
     config = read_json(file)
     if "class_name" in config:
         if config["class_name"] != "BertBackbone":
@@ -124,8 +124,8 @@ def read_architecture(folder: Path) -> tuple[Format, Architecture]:
 
 def _other_model(file: Path, found: Any, wanted: str) -> PresetError:
     return PresetError(
-        f"{file} must be of {wanted}. Received: {found!r}. kbert trains BERT models; "
-        "`kbert presets` lists known ones."
+        f"{file} must be of {wanted}. Received: {shown(found)}. kbert trains BERT "
+        "models; `kbert presets` lists known ones."
     )
 
 
@@ -135,13 +135,13 @@ def _check_hugging_face_variant(file: Path, config: dict[str, Any]) -> None:
     if not str(activation).startswith("gelu"):
         raise PresetError(
             f'{file}: "hidden_act" must be "gelu", all that keras-hub\'s BertBackbone '
-            f"computes. Received: {activation!r}."
+            f"computes. Received: {shown(activation)}."
         )
     positions = config.get("position_embedding_type") or "absolute"
     if positions != "absolute":
         raise PresetError(
             f'{file}: "position_embedding_type" must be "absolute". '
-            f"Received: {positions!r}."
+            f"Received: {shown(positions)}."
         )
 
 
@@ -154,7 +154,7 @@ def _checked(
             sizes[name] = default
     for name, size in sizes.items():
         if type(size) is not int or not 1 <= size <= MAX_SIZE:
-            received = "nothing" if size is None else repr(size)[:100]
+            received = "nothing" if size is None else shown(size)
             raise PresetError(
                 f'{file}: "{names[name]}" must be a whole number from 1 to '
                 f"{MAX_SIZE:,}. Received: {received}."
@@ -162,7 +162,12 @@ def _checked(
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         raise PresetError(
             f"{file}: the dropout rate must be at least 0 and below 1. "
-            f"Received: {dropout!r}."
+            f"Received: {shown(dropout)}."
+        )
+    if sizes["num_layers"] > MAX_LAYERS:
+        raise PresetError(
+            f'{file}: "{names["num_layers"]}" must be at most {MAX_LAYERS:,}. '
+            f"Received: {sizes['num_layers']:,}."
         )
     architecture = Architecture(**sizes, dropout=float(dropout))
     if architecture.hidden_dim % architecture.num_heads:
@@ -202,34 +207,34 @@ def read_tokenizer(
 
 
 def _read_keras_hub_tokenizer(folder: Path) -> tuple[Path, TokenizerFiles]:
-    file = folder / "tokenizer.json"
+    file = preset_file(folder, "tokenizer.json")
     config = read_json(file)
     kind = config.get("class_name")
     if kind != "BertTokenizer":
         raise PresetError(
             f"{file} must be of a BertTokenizer, which is WordPiece. Received: "
-            f"{kind!r}. kbert has no other tokenizer."
+            f"{shown(kind)}. kbert has no other tokenizer."
         )
     settings = config.get("config")
     lowercase = settings.get("lowercase") if isinstance(settings, dict) else None
     if not isinstance(lowercase, bool):
         raise PresetError(
-            f'{file}: "lowercase" must be true or false. Received: {lowercase!r}.'
+            f'{file}: "lowercase" must be true or false. Received: {shown(lowercase)}.'
         )
-    source = folder / "assets" / "tokenizer" / "vocabulary.txt"
+    source = preset_file(folder, "assets/tokenizer/vocabulary.txt")
     return source, TokenizerFiles(read_vocabulary(source), lowercase)
 
 
 def _read_hugging_face_tokenizer(folder: Path) -> tuple[Path, TokenizerFiles]:
-    fast = folder / "tokenizer.json"
-    converted = read_json(fast) if fast.is_file() else {}
-    source = folder / "vocab.txt"
-    if source.is_file() or not converted:
+    fast = preset_file(folder, "tokenizer.json")
+    converted = read_json(fast) if fast.exists() else {}
+    source = preset_file(folder, "vocab.txt")
+    if source.exists() or not converted:
         vocabulary = read_vocabulary(source)
     else:
         source, vocabulary = fast, _vocabulary_of_tokenizer_json(fast, converted)
-    slow = folder / "tokenizer_config.json"
-    lowercase = read_json(slow).get("do_lower_case") if slow.is_file() else None
+    slow = preset_file(folder, "tokenizer_config.json")
+    lowercase = read_json(slow).get("do_lower_case") if slow.exists() else None
     if lowercase is None:
         normalizer = converted.get("normalizer")
         lowercase = normalizer.get("lowercase") if type(normalizer) is dict else None
@@ -245,7 +250,8 @@ def _read_hugging_face_tokenizer(folder: Path) -> tuple[Path, TokenizerFiles]:
         )
     if not isinstance(lowercase, bool):
         raise PresetError(
-            f'{slow}: "do_lower_case" must be true or false. Received: {lowercase!r}.'
+            f'{slow}: "do_lower_case" must be true or false. '
+            f"Received: {shown(lowercase)}."
         )
     return source, TokenizerFiles(vocabulary, lowercase)
 
@@ -258,8 +264,8 @@ def _vocabulary_of_tokenizer_json(
     kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
     if kind != "WordPiece" or not isinstance(ids, dict):
         raise PresetError(
-            f"{file} must hold a WordPiece vocabulary. Received: {kind!r}. kbert has "
-            "no other tokenizer."
+            f"{file} must hold a WordPiece vocabulary. Received: {shown(kind)}. kbert "
+            "has no other tokenizer."
         )
     whole = all(type(number) is int for number in ids.values())
     tokens = sorted(ids, key=lambda token: ids[token]) if whole else []

@@ -21,13 +21,13 @@ from kbert.hugging_face import (
     NEXT_SENTENCE_NAMES,
 )
 from kbert.models import BertForPretraining
-from kbert.preset_files import read_json
+from kbert.preset_files import preset_file
 from kbert.preset_weights import find_weights
 from kbert.presets import Preset
+from kbert.saved_tasks import TASK_WEIGHTS, load_head, read_saved_task
+from kbert.stored_tensors import in_short, safetensors_tensors
 
 NEXT_SENTENCE_FILE = "next_sentence.safetensors"
-_HEAD_WEIGHTS = "task.weights.h5"
-
 MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "masked-LM head", "next-sentence head"
 
 
@@ -52,8 +52,8 @@ def load_heads(
     if not _load_keras_hub(preset.folder, backbone, model):
         missing.append(MASKED_LM_HEAD)
     if model.next_sentence_head is not None:
-        file = preset.folder / NEXT_SENTENCE_FILE
-        if file.is_file():
+        file = preset_file(preset.folder, NEXT_SENTENCE_FILE)
+        if file.exists():
             dense = model.next_sentence_head.dense
             _assign(file, _read(file), {"kernel": dense.kernel, "bias": dense.bias})
         else:
@@ -79,19 +79,12 @@ def _load_keras_hub(
     model: BertForPretraining,
 ) -> bool:
     """Whether a keras-hub preset had a masked-LM head, which is loaded then."""
-    file, config = folder / _HEAD_WEIGHTS, folder / "task.json"
-    if not config.is_file() or not file.is_file():
-        return False
-    if read_json(config).get("class_name") != "BertMaskedLM":
+    task = read_saved_task(folder)
+    has_weights = preset_file(folder, TASK_WEIGHTS).exists()
+    if task.class_name != "BertMaskedLM" or not has_weights:
         return False
     masked_lm = keras_hub.models.BertMaskedLM(backbone)
-    try:
-        masked_lm.load_task_weights(str(file))
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise PresetError(
-            f"{file} cannot be loaded into the model of {folder / 'config.json'}: "
-            f"{' '.join(str(error).split())[:300]}"
-        ) from error
+    load_head(masked_lm, folder)
     copy_head_from_keras_hub(masked_lm.masked_lm_head, model)
     return True
 
@@ -139,12 +132,22 @@ def _assign_named(
 
 def _read(file: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays of a safetensors file whose names begin so."""
+    safetensors_tensors([file])
     try:
         with safetensors.safe_open(file, framework="np") as weights:
             names = [name for name in weights.keys() if name.startswith(prefix)]
             return {name: weights.get_tensor(name) for name in names}
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
-        raise PresetError(f"{file} is damaged: {error}. Copy it again.") from error
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        safetensors.SafetensorError,
+    ) as error:
+        raise PresetError(
+            f"{file} is damaged: {in_short(error)}. Copy it again."
+        ) from error
 
 
 def _assign(

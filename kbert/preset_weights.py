@@ -7,11 +7,19 @@ refused before Keras is imported.
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from kbert.bounded import check_regular
 from kbert.errors import PresetError
 from kbert.hugging_face import WORD_EMBEDDINGS, Tensor, bert_tensors, name_prefix
-from kbert.preset_files import Architecture, Format, read_json
+from kbert.preset_files import Architecture, Format, preset_file, read_json
+from kbert.stored_tensors import (
+    Stored,
+    damaged,
+    h5_tensors,
+    in_short,
+    safetensors_tensors,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -28,11 +36,8 @@ _INDEX: dict[Format, str] = {
 }
 
 
-class _Stored(NamedTuple):
-    """Where a tensor is kept and how large it is."""
-
-    file: Path
-    shape: tuple[int, ...]
+# keras-hub's loader opens it first, whatever the index says.
+_FIRST_OF_SEVERAL = "model_00000.weights.h5"
 
 
 def find_weights(folder: Path, preset_format: Format) -> list[Path]:
@@ -41,10 +46,12 @@ def find_weights(folder: Path, preset_format: Format) -> list[Path]:
     Raises:
         PresetError: names what is missing.
     """
-    single, index = folder / _SINGLE[preset_format], folder / _INDEX[preset_format]
-    if single.is_file():
+    single = preset_file(folder, _SINGLE[preset_format])
+    index = preset_file(folder, _INDEX[preset_format])
+    if single.exists():
+        check_regular(single, PresetError)
         return [single]
-    if not index.is_file():
+    if not index.exists():
         hint = "Copy the whole preset, or name another one."
         if (folder / "pytorch_model.bin").is_file():
             hint = (
@@ -58,14 +65,24 @@ def find_weights(folder: Path, preset_format: Format) -> list[Path]:
     entries = list(weight_map.values()) if isinstance(weight_map, dict) else []
     listed = [entry if isinstance(entry, list) else [entry] for entry in entries]
     names = [name for entry in listed for name in entry]
-    if not names or not all(type(n) is str and Path(n).name == n for n in names):
+    if not names or not all(map(_is_plain_name, names)):
         raise PresetError(f'{index}: "weight_map" must name files of the same folder.')
-    if missing := sorted({n for n in names if not (folder / n).is_file()}):
+    if preset_format == "keras_hub":
+        names.append(_FIRST_OF_SEVERAL)
+    files = {name: preset_file(folder, name) for name in names}
+    if missing := sorted({n for n, file in files.items() if not file.is_file()}):
         raise PresetError(
             f"{folder} has no {', '.join(missing)}, which {index.name} names. Copy "
             "the whole preset."
         )
-    return sorted({folder / name for name in names})
+    return sorted(set(files.values()))
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether it names a file of the folder, and none elsewhere."""
+    if not isinstance(name, str) or name in ("", ".."):
+        return False
+    return Path(name).name == name and "\0" not in name
 
 
 def check_weights(
@@ -79,9 +96,11 @@ def check_weights(
     """
     files = find_weights(folder, preset_format)
     if preset_format == "keras_hub":
-        _check_keras_hub(_h5_tensors(files), architecture)
+        stored = h5_tensors(files)
+        _check_size(folder, stored, architecture)
+        _check_keras_hub(stored, architecture)
     else:
-        stored = _safetensors_tensors(files)
+        stored = safetensors_tensors(files)
         _check_hugging_face(folder, stored, architecture)
 
 
@@ -100,18 +119,32 @@ def load_weights(
     if preset_format == "hugging_face":
         _load_hugging_face(backbone, files, architecture)
         return
+    h5_tensors(files)
     single, index = folder / _SINGLE[preset_format], folder / _INDEX[preset_format]
     source = single if single.is_file() else index
     try:
         backbone.load_weights(source)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, LookupError, OSError, RuntimeError, TypeError) as error:
         raise PresetError(
             f"{source} cannot be loaded into the model of {folder / 'config.json'}: "
-            f"{_in_short(error)}"
+            f"{in_short(error)}"
         ) from error
 
 
-def _check_keras_hub(stored: dict[str, _Stored], a: Architecture) -> None:
+def _check_size(
+    folder: Path, stored: dict[str, Stored], architecture: Architecture
+) -> None:
+    """Refuse, before it is made, a model for which there are no weights."""
+    there, wanted = sum(t.size for t in stored.values()), architecture.num_parameters
+    # Half, since a tensor or two may be missing, which loading tells.
+    if there * 2 < wanted:
+        raise PresetError(
+            f"The weights must be those of config.json. Received: {there:,} numbers in "
+            f"{folder}, {wanted:,} by config.json."
+        )
+
+
+def _check_keras_hub(stored: dict[str, Stored], a: Architecture) -> None:
     # One tensor for each number of the config; loading compares the others.
     first = "layers/transformer_encoder"
     heads = (a.hidden_dim, a.num_heads, a.hidden_dim // a.num_heads)
@@ -139,7 +172,7 @@ def _check_keras_hub(stored: dict[str, _Stored], a: Architecture) -> None:
 
 
 def _check_hugging_face(
-    folder: Path, stored: dict[str, _Stored], architecture: Architecture
+    folder: Path, stored: dict[str, Stored], architecture: Architecture
 ) -> None:
     for tensor in _tensors_of(folder, stored.keys(), architecture):
         if tensor.name in stored:
@@ -161,7 +194,7 @@ def _load_hugging_face(
     import safetensors
 
     folder = files[0].parent
-    stored = _safetensors_tensors(files)
+    stored = safetensors_tensors(files)
     variables = {variable.path: variable for variable in backbone.variables}
     random = []
     for tensor in _tensors_of(folder, stored.keys(), architecture):
@@ -172,8 +205,15 @@ def _load_hugging_face(
         try:
             with safetensors.safe_open(file, framework="np") as weights:
                 value = weights.get_tensor(tensor.name)
-        except (OSError, TypeError, safetensors.SafetensorError) as error:
-            raise _damaged(file, error) from None
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            safetensors.SafetensorError,
+        ) as error:
+            raise damaged(file, error) from None
         if tensor.path.endswith("/kernel"):
             value = value.T
         variable = variables[tensor.path]
@@ -196,54 +236,9 @@ def _is_pooler(tensor: Tensor) -> bool:
     return tensor.path.startswith("pooled_dense/")
 
 
-def _h5_tensors(files: list[Path]) -> dict[str, _Stored]:
-    import h5py
-
-    stored: dict[str, _Stored] = {}
-    for file in files:
-
-        def note(name: str, item: Any, file: Path = file) -> None:
-            if isinstance(item, h5py.Dataset):
-                stored[name] = _Stored(file, tuple(item.shape or ()))
-
-        try:
-            with h5py.File(file, "r") as weights:
-                weights.visititems(note)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise _damaged(file, error) from None
-    return stored
-
-
-def _safetensors_tensors(files: list[Path]) -> dict[str, _Stored]:
-    import safetensors
-
-    stored: dict[str, _Stored] = {}
-    for file in files:
-        try:
-            with safetensors.safe_open(file, framework="np") as weights:
-                for name in weights.keys():  # it is no dict
-                    shape = weights.get_slice(name).get_shape()
-                    stored[name] = _Stored(file, tuple(shape))
-        except (OSError, safetensors.SafetensorError) as error:
-            raise _damaged(file, error) from None
-    return stored
-
-
-def _compare(name: str, stored: _Stored, expected: tuple[int, ...]) -> None:
+def _compare(name: str, stored: Stored, expected: tuple[int, ...]) -> None:
     if stored.shape != expected:
         raise PresetError(
             f"The weights must have the shapes of config.json. Received: {name} of "
             f"shape {stored.shape} in {stored.file}, {expected} by config.json."
         )
-
-
-def _damaged(file: Path, error: Exception) -> PresetError:
-    return PresetError(
-        f"{file} is damaged or incomplete: {_in_short(error)}. Copy or download it "
-        "again."
-    )
-
-
-def _in_short(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kbert.bounded import resolve_inside, shown
 from kbert.errors import PresetError
 from kbert.preset_cache import HUGGING_FACE, fetch, find_cached
 from kbert.preset_files import (
@@ -117,9 +118,26 @@ def load_backbone(
     Raises:
         PresetError: the weights cannot be read or do not fit.
     """
+    return load_backbone_of(
+        preset.folder, dtype=dtype, dropout=dropout, has_weights=preset.has_weights
+    )
+
+
+def load_backbone_of(
+    folder: Path,
+    *,
+    dtype: str = "float32",
+    dropout: float | None = None,
+    has_weights: bool = True,
+) -> "keras_hub.models.BertBackbone":
+    """`load_backbone` of a folder that `resolve_preset` has checked.
+
+    Raises:
+        PresetError: the weights cannot be read or do not fit.
+    """
     import keras_hub
 
-    preset_format, a = read_architecture(preset.folder)
+    preset_format, a = read_architecture(folder)
     # Built from numbers, never deserialized: a preset runs no code.
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=a.vocabulary_size,
@@ -133,8 +151,8 @@ def load_backbone(
         dtype=dtype,
         name="bert_backbone",
     )
-    if preset.has_weights:
-        load_weights(backbone, preset.folder, preset_format, a)
+    if has_weights:
+        load_weights(backbone, folder, preset_format, a)
     return backbone
 
 
@@ -193,7 +211,8 @@ def _locate(name: str) -> tuple[Path, dict[str, bool]]:
     if os.path.isfile(path / "config.json"):
         return path, {}
     if os.path.isfile(path / "task.json") and os.path.isdir(path / "model"):
-        return path / "model", _decisions_of_run(path / "task.json")
+        model = resolve_inside(path, "model", PresetError)
+        return model, _decisions_of_run(resolve_inside(path, "task.json", PresetError))
     if path.name != name or name in (".", ".."):
         raise _no_model(path)
     known = _known()
@@ -221,7 +240,7 @@ def _decisions_of_run(file: Path) -> dict[str, bool]:
     for key in keys:
         if not isinstance(task[key], bool):
             raise PresetError(
-                f'{file}: "{key}" must be true or false. Received: {task[key]!r}.'
+                f'{file}: "{key}" must be true or false. Received: {shown(task[key])}.'
             )
     return {key: task[key] for key in keys}
 

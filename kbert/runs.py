@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbert.config import FinetuneConfig, load_config
+from kbert.bounded import (
+    MAX_JSON_BYTES,
+    parse_json,
+    read_bounded,
+    resolve_inside,
+    shown,
+)
+from kbert.checksums import SUMS, damage, write_sums
+from kbert.config import FinetuneConfig, Settings, load_config
 from kbert.errors import ConfigError, RunError
 from kbert.files import (
     append_line,
@@ -22,7 +30,9 @@ from kbert.files import (
     replace_folder,
     temporary_beside,
     write_json,
+    write_text,
 )
+from kbert.toml_files import read_toml
 
 # The settings that say how data are read; all others shaped the run's model.
 READING = tuple(
@@ -73,6 +83,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def checkpoints_folder(self) -> Path:
+        """Where a training goes on after it was stopped."""
+        return self.path / "checkpoints"
+
+    @property
     def info_file(self) -> Path:
         """Status, versions, machine, data fingerprints, times."""
         return self.path / "kbert.json"
@@ -89,11 +104,13 @@ class RunFolder:
         """Writes `kbert.json`."""
         write_json(self.info_file, dict(values))
 
+    def write_history(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `history.jsonl` anew, with these lines alone."""
+        write_text(self.history_file, "".join(_line(values) + "\n" for values in lines))
+
     def append_history(self, values: Mapping[str, Any]) -> None:
         """Adds a line to `history.jsonl`."""
-        append_line(
-            self.history_file, json.dumps(values, ensure_ascii=False, allow_nan=False)
-        )
+        append_line(self.history_file, _line(values))
 
     @contextlib.contextmanager
     def writing_model(self, num_bytes: int) -> Iterator[Path]:
@@ -114,6 +131,7 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             yield folder
+            write_sums(folder)
             replace_folder(folder, self.model_folder)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
@@ -171,12 +189,24 @@ class RunFolder:
         return _read_json(self.task_file)
 
     def read_metrics(self) -> dict[str, Any]:
-        """The final metrics by split; empty where training did not finish."""
-        return _read_json(self.metrics_file) if self.metrics_file.is_file() else {}
+        """The final metrics by split; empty where training did not finish.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        return _read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
     def read_info(self) -> dict[str, Any]:
-        """What `kbert.json` holds; empty where a run has not got that far."""
-        return _read_json(self.info_file) if self.info_file.is_file() else {}
+        """What `kbert.json` holds; empty where a run has not got that far.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self.info_file.exists():
+            return {}
+        info = _read_json(self.info_file)
+        _check_info(info, self.info_file)
+        return info
 
 
 def open_run(path: str | os.PathLike[str]) -> RunFolder:
@@ -188,6 +218,14 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
     run = RunFolder(Path(path))
     if not run.path.is_dir():
         raise RunError(f"No run at {path}: there is no such folder.")
+    for file in (
+        run.config_file,
+        run.task_file,
+        run.metrics_file,
+        run.info_file,
+        run.model_folder,
+    ):
+        resolve_inside(run.path, file.name, RunError)
     recover_folder(run.model_folder)
     if not run.config_file.is_file():
         raise RunError(
@@ -198,16 +236,85 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
         if not needed.exists():
             raise RunError(
                 f"The run {path} has no {needed.name}: it was stopped before its "
-                "first evaluation. Train it again."
+                f"first evaluation. Go on with it: --resume {path}"
             )
+    _check_model(run.model_folder)
     return run
 
 
+def _check_model(folder: Path) -> None:
+    """Checks that a model is as it was written: a flipped bit would just be wrong."""
+    if (folder / SUMS).exists() and (found := damage(folder)):
+        raise RunError(
+            f"{folder} is damaged: {found}. Put the model back from a copy, or train "
+            f"again. Where the change was meant, delete {folder / SUMS}."
+        )
+
+
+def find_config(path: Path, config_class: type[Settings]) -> Path:
+    """The config of a run that is to go on.
+
+    Args:
+        config_class: that of the command which goes on with it.
+
+    Raises:
+        RunError: `path` is no run, or one of another command.
+        ConfigError: its config cannot be read.
+    """
+    file = RunFolder(path).config_file
+    if not file.is_file():
+        raise RunError(
+            f"No run to go on with at {path}: there is no {file.name}. Name the folder "
+            "that `kbert finetune` or `kbert pretrain` made."
+        )
+    data = read_toml(file).get("data")
+    is_pretraining = isinstance(data, dict) and "sources" in data
+    if is_pretraining == issubclass(config_class, FinetuneConfig):
+        command = "pretrain" if is_pretraining else "finetune"
+        raise RunError(
+            f"{path} is a run of `kbert {command}`: kbert {command} --resume {path}"
+        )
+    return file
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
 def _read_json(file: Path) -> dict[str, Any]:
+    content = read_bounded(file, MAX_JSON_BYTES, RunError)
     try:
-        values = json.loads(file.read_text("utf-8"))
+        values = parse_json(content)
     except ValueError as error:
         raise RunError(f"{file} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{file} is damaged: it holds no JSON object.")
     return values
+
+
+def _check_info(info: Mapping[str, Any], file: Path) -> None:
+    """Checks the parts of `kbert.json` that other commands use."""
+    data = info.get("data", {})
+    parts = data.values() if isinstance(data, dict) else [None]
+    files = data.get("files", []) if isinstance(data, dict) else []
+    if (
+        not isinstance(data, dict)
+        or not isinstance(files, list)
+        or not all(
+            isinstance(entry, dict) and "fingerprint" in entry for entry in files
+        )
+        or not all(
+            isinstance(part.get("name", ""), str)
+            for part in parts
+            if isinstance(part, dict)
+        )
+    ):
+        raise RunError(
+            f'{file} is damaged: "data" must say what was read. Received: '
+            f"{shown(data)}."
+        )
+    if not isinstance(info.get("status", ""), str):
+        raise RunError(
+            f'{file} is damaged: "status" must be a text. Received: '
+            f"{shown(info['status'])}."
+        )

@@ -126,6 +126,25 @@ class SharedTrainSettings(Settings):
         default=42,
         description="of shuffling, dropout, new weights and the held-out share",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="the same run each time on a GPU too, slower; a CPU always does so",
+    )
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="what to do where a loss or gradient is no finite number",
+    )
+    checkpoint_steps: Count | None = Field(
+        default=None,
+        description="steps between checkpoints, beside those at evaluations",
+    )
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="minutes between checkpoints where checkpoint_steps is not set",
+    )
+    keep_checkpoints: Count = Field(
+        default=2, description="checkpoints that are kept; the best model always is"
+    )
 
     @model_validator(mode="after")
     def _one_warmup(self) -> Self:

@@ -8,10 +8,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from kbert.bounded import read_bounded, shown
 from kbert.errors import PresetError
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
+
+MAX_VOCABULARY_BYTES = 100_000_000
+MAX_TOKENS = 2_000_000
+"""The largest published BERTs have 500,000; each token takes some 100 bytes here."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_DUPLICATES_SHOWN = 5
@@ -31,15 +36,18 @@ def read_vocabulary(path: Path | str) -> tuple[str, ...]:
         The tokens; a token's position is its id.
 
     Raises:
-        PresetError: The file cannot be read, is not UTF-8, lacks a special token or
-            holds a token twice.
+        PresetError: The file cannot be read, is too large, is not UTF-8, lacks a
+            special token or holds a token twice.
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
+        content = read_bounded(Path(path), MAX_VOCABULARY_BYTES, PresetError)
+    except PresetError as error:
+        raise PresetError(f"The vocabulary {error}") from None
+    if (count := content.count(b"\n")) > MAX_TOKENS:
         raise PresetError(
-            f"The vocabulary {path} cannot be read: {error.strerror or error}."
-        ) from error
+            f"A vocabulary has at most {MAX_TOKENS:,} tokens, one a line. Received: "
+            f"{count:,} lines in {path}. Is it the right file?"
+        )
     lines = content.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
     tokens = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
     while tokens and not tokens[-1]:
@@ -66,6 +74,14 @@ def check_vocabulary(vocabulary: Sequence[str], source: str) -> None:
             f"{', '.join(missing)}. Add each on a line of its own, or name the "
             "vocabulary that belongs to the model."
         )
+    try:
+        "".join(vocabulary).encode()
+    except UnicodeEncodeError as error:
+        raise PresetError(
+            f"A vocabulary is Unicode text; {source} holds "
+            f"{shown(error.object[error.start])}, half a character. Name the "
+            "vocabulary that belongs to the model."
+        ) from None
     if len(set(vocabulary)) < len(vocabulary):
         raise PresetError(
             f"Every token of a vocabulary has one id; {source} holds "
@@ -91,10 +107,18 @@ def _describe_duplicates(vocabulary: Sequence[str]) -> str:
     for number, token in enumerate(vocabulary, 1):
         numbers[token].append(str(number))
     duplicates = [
-        f"{token!r} on lines {', '.join(lines[:-1])} and {lines[-1]}"
+        f"{shown(token)} on lines {_listed(lines)}"
         for token, lines in numbers.items()
         if len(lines) > 1
     ]
-    shown = ", ".join(duplicates[:_MAX_DUPLICATES_SHOWN])
+    first = ", ".join(duplicates[:_MAX_DUPLICATES_SHOWN])
     more = len(duplicates) - _MAX_DUPLICATES_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{first} and {more} more" if more > 0 else first
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """For example "5, 6 and 8", or "1, 2, 3, 4, 5 and 1,000 more"."""
+    if len(lines) <= _MAX_DUPLICATES_SHOWN + 1:
+        return f"{', '.join(lines[:-1])} and {lines[-1]}"
+    first = lines[:_MAX_DUPLICATES_SHOWN]
+    return f"{', '.join(first)} and {len(lines) - len(first):,} more"

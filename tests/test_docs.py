@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CONFIG_CLASSES = {

@@ -31,6 +31,8 @@ RANKS = {
             "preset_cache",
             "preset_files",
             "preset_weights",
+            "saved_tasks",
+            "stored_tensors",
             "vocabulary_training",
         ],
         2,
@@ -39,6 +41,8 @@ RANKS = {
     # Leaves: each does one small thing and knows nothing of BERT's training.
     **dict.fromkeys(
         [
+            "bounded",
+            "checksums",
             "display",
             "errors",
             "files",
@@ -47,6 +51,7 @@ RANKS = {
             "plots",
             "progress",
             "protos",
+            "run_lock",
             "toml_files",
             "vocabulary",
         ],

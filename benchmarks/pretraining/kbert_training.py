@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pretraining.batches import VOCABULARY_SIZE, Batch, Shape
+from kbert.data.pretraining import ExampleSource
 from kbert.data.pretraining_examples import Examples
 from kbert.models import BertForPretraining
 from kbert.pretrain_settings import PretrainTrainSettings
-from kbert.training.loop import Fed
+from kbert.training.feeding import Fed
 from kbert.training.masked_data import MaskedData, Phase
 from kbert.workflows.pretraining.model import compile_pretraining
 
 _MASKED = ("token_ids", "mask_positions", "mask_ids", "mask_weights")
 
 
-class MaskedBatches:
+class MaskedBatches(ExampleSource):
     """Batches that are masked already, as the source and the mask of a training.
 
     Args:
@@ -35,9 +36,9 @@ class MaskedBatches:
             name: np.concatenate([batch[name] for batch in batches]) for name in _MASKED
         }
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
-        """A block for each batch; see `kbert.data.pretraining.ExampleSource`."""
-        for batch in self._batches:
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
+        """A block for each batch; see `ExampleSource`."""
+        for batch in self._batches[first_block:]:
             is_token = batch["padding_mask"] == 1  # (B, T)
             lengths = is_token.sum(axis=1)
             yield Examples(
@@ -58,7 +59,7 @@ def feed(batches: Sequence[Batch]) -> list[Fed]:
     num_rows, max_length = batches[0]["token_ids"].shape
     phase = Phase(source, source.mask, max_length, num_rows, len(batches))
     data = MaskedData([phase], pad_id=0, next_sentence=True)
-    return [fed for (fed,) in data.updates(len(batches))]
+    return [fed for update in data.updates(len(batches)) for fed in update.batches]
 
 
 def compiled_model(

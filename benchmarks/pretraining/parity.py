@@ -46,7 +46,7 @@ from benchmarks.pretraining.kbert_training import compiled_model, feed
 from benchmarks.pretraining.weight_pairs import pair_weights
 from kbert.models import BertForPretraining
 from kbert.pretrain_settings import PretrainTrainSettings
-from kbert.training.loop import Fed
+from kbert.training.feeding import Fed
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4

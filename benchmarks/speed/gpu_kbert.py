@@ -33,7 +33,8 @@ from benchmarks.speed.classifiers import (
 )
 from kbert.models import BertForTextClassification
 from kbert.training.compiling import compile_to_train
-from kbert.training.loop import Fed, update
+from kbert.training.feeding import Fed
+from kbert.training.loop import update
 from kbert.training.optimizer import AdamW
 
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
@@ -70,7 +71,8 @@ def make_step(work: str, case: Case) -> tuple[str, Callable[[int], float]]:
     for batch in make_batches(case):
         features = {name: batch[name] for name in FEATURES}
         classes = batch["next_sentence_labels"]
-        fed.append(Fed(features, classes, np.ones(len(classes), np.float32), 0, 0))
+        numbers, weights = np.arange(len(classes)), np.ones(len(classes), np.float32)
+        fed.append(Fed(features, classes, weights, 0, 0, numbers))
 
     def train(number: int) -> float:
         return update(model, [fed[number % len(fed)]], number + 1).loss

@@ -37,7 +37,8 @@ from kbert.models import BertForTextClassification
 from kbert.preset_files import Architecture
 from kbert.tasks import TextClassification
 from kbert.training.compiling import compile_to_train
-from kbert.training.loop import Fed, update
+from kbert.training.feeding import Fed
+from kbert.training.loop import update
 from kbert.training.matmul_rate import matmul_rates
 from kbert.training.optimizer import AdamW
 
@@ -95,10 +96,7 @@ def kbert_step(
     compile_to_train(
         model, optimizer, loss=task.loss(), precision=precision, jit_compile=False
     )
-    fed = [
-        Fed(features(batch), targets(batch), np.ones(len(targets(batch)), "f"), 0, 0)
-        for batch in batches
-    ]
+    fed = [feed(batch) for batch in batches]
     return lambda number: update(model, [fed[number % len(fed)]], number + 1).loss
 
 
@@ -143,6 +141,13 @@ def architecture(shape: Shape, dropout: float) -> Architecture:
         num_segments=2,
         dropout=dropout,
     )
+
+
+def feed(batch: Batch) -> Fed:
+    """The batch as a training feeds it; its counts are not used."""
+    classes = targets(batch)
+    weights = np.ones(len(classes), np.float32)
+    return Fed(features(batch), classes, weights, 0, 0, np.arange(len(classes)))
 
 
 def features(batch: Batch) -> Batch:

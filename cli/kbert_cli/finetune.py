@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from kbert_cli.messages import show_messages
-from kbert_cli.options import load_from_options, training_options
+from kbert_cli.options import (
+    deterministic_option,
+    load_from_options,
+    resume_option,
+    run_to_resume,
+    set_alarm,
+    stop_after_option,
+    training_options,
+)
 
 _SAMPLE_TEXT = "A wonderful film, I loved every minute of it."
 
@@ -27,11 +35,17 @@ _SAMPLE_TEXT = "A wonderful film, I loved every minute of it."
     is_flag=True,
     help="Build everything, run two steps, say time and memory of the whole.",
 )
+@resume_option
+@deterministic_option
+@stop_after_option
 def finetune(
     config_file: Path | None,
     assignments: Sequence[str],
     output: Path | None,
     dry_run: bool,
+    resume: str | None,
+    deterministic: bool | None,
+    stop_after: float | None,
     **options: Any,
 ) -> None:
     """Fine-tune a BERT on labelled texts.
@@ -43,17 +57,31 @@ def finetune(
     kbert finetune --preset bert_base_en --data tfds:imdb_reviews
     kbert finetune --preset bert_base_en --data reviews.csv \\
         --set data.text=review --set data.label=stars
+    kbert finetune --resume runs/imdb_reviews-bert_base_en
     """
+    if dry_run and resume is not None:
+        raise click.UsageError("--dry-run and --resume exclude each other.")
+    set_alarm(stop_after)
+    run_before = run_to_resume(resume, output)
     from kbert.settings import FinetuneConfig
 
-    config = load_from_options(FinetuneConfig, config_file, assignments, **options)
+    config = load_from_options(
+        FinetuneConfig,
+        config_file,
+        assignments,
+        settings={"train.deterministic": deterministic},
+        resume=run_before,
+        **options,
+    )
     show_messages()
     from kbert.workflows import finetune as workflow
 
     if dry_run:
         click.echo(workflow.estimate(config, output=output).summary())
         return
-    run = workflow.finetune(config, output=output, progress=sys.stderr)
+    run = workflow.finetune(
+        config, output=output, progress=sys.stderr, resume=run_before
+    )
     from kbert.tasks import task_from_dict
 
     values = run.read_task()

@@ -65,6 +65,7 @@ def main() -> None:
     for an interrupt and a termination.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGALRM, _terminate)  # of --stop-after
     try:
         cli.main(prog_name="kbert", standalone_mode=False)
     except click.ClickException as error:
@@ -92,9 +93,10 @@ def main() -> None:
 
 
 def _signal_behind(cause: BaseException | None) -> int:
-    if isinstance(cause, Interrupted):
+    if isinstance(cause, Interrupted) and cause.signal_number != signal.SIGALRM:
         return cause.signal_number
-    return signal.SIGTERM if isinstance(cause, _Terminated) else signal.SIGINT
+    by_clock_or_signal = isinstance(cause, _Terminated | Interrupted)
+    return signal.SIGTERM if by_clock_or_signal else signal.SIGINT
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

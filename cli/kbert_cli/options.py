@@ -4,6 +4,8 @@ Every one of them is a setting with a short name; the other settings are given
 with `--set section.key=value` or in a file.
 """
 
+import re
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -167,6 +169,70 @@ precision_option = click.option(
 )
 
 
+class _Duration(click.ParamType):
+    """A time such as 90s, 9m or 1.5h; a number alone is seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
+        seconds = 0.0
+        if found:
+            number, unit = found.groups()
+            seconds = float(number) * {"": 1, "s": 1, "m": 60, "h": 3600}[unit]
+        if not 0 < seconds < 10**8:
+            self.fail(f"{value!r} must be a time above 0, such as 90s, 9m or 1.5h.")
+        return seconds
+
+
+resume_option = click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with a run that was stopped, in its folder and with its settings. "
+    "Without RUN: with that of --output, which is begun where there is none.",
+)
+
+deterministic_option = click.option(
+    "--deterministic",
+    is_flag=True,
+    default=None,
+    help="The same run each time on a GPU too, slower. A CPU always gives the same.",
+)
+
+stop_after_option = click.option(
+    "--stop-after",
+    type=_Duration(),
+    metavar="TIME",
+    help="Stop after so long (90s, 9m, 1.5h), with a checkpoint for --resume and exit "
+    "code 143, as at a SIGTERM.",
+)
+
+
+def run_to_resume(resume: str | None, output: Path | None) -> Path | None:
+    """The run that `--resume` and `--output` ask to go on with; None for a new one."""
+    if resume is None:
+        return None
+    if resume:
+        if output is not None:
+            raise click.UsageError(
+                "--resume RUN goes on in the folder of RUN. Leave --output out."
+            )
+        return Path(resume)
+    if output is None:
+        raise click.UsageError("--resume needs a run: --resume RUN, or --output RUN.")
+    return output if (output / "config.toml").exists() else None
+
+
+def set_alarm(seconds: float | None) -> None:
+    """Has the kernel send this process a SIGALRM after so long."""
+    if seconds is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def training_options(
     options: Mapping[str, _Option] = OPTIONS,
 ) -> Callable[[Command], Command]:
@@ -210,6 +276,7 @@ def load_from_options(
     *,
     known: Mapping[str, _Option] = OPTIONS,
     settings: Mapping[str, Any] | None = None,
+    resume: Path | None = None,
     **options: Any,
 ) -> Config:
     """Settings from what `training_options` received; ConfigError lists mistakes.
@@ -217,14 +284,17 @@ def load_from_options(
     Args:
         known: the short options, as given to `training_options`.
         settings: `section.key` -> value of what the command takes in another way.
+        resume: a run, whose settings lie below all these.
     """
     from kbert.config import load_config
+    from kbert.runs import find_config
 
     values = {
         option.setting: options[argument_name(name)] for name, option in known.items()
     }
     return load_config(
         config_class,
+        base=None if resume is None else find_config(resume, config_class),
         file=config_file,
         assignments=assignments,
         options={**values, **(settings or {})},

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbert_cli.messages import show_messages
-from kbert_cli.options import PRETRAIN_OPTIONS, load_from_options, training_options
+from kbert_cli.options import (
+    PRETRAIN_OPTIONS,
+    deterministic_option,
+    load_from_options,
+    resume_option,
+    run_to_resume,
+    set_alarm,
+    stop_after_option,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from kbert.pretrain_settings import PretrainConfig
@@ -43,6 +52,9 @@ _SHOWN = (
     is_flag=True,
     help="Build everything, run two steps, say time and memory of the whole.",
 )
+@resume_option
+@deterministic_option
+@stop_after_option
 def pretrain(
     sources: Sequence[str],
     config_file: Path | None,
@@ -50,6 +62,9 @@ def pretrain(
     output: Path | None,
     prepare_only: bool,
     dry_run: bool,
+    resume: str | None,
+    deterministic: bool | None,
+    stop_after: float | None,
     **options: Any,
 ) -> None:
     """Train a BERT on the text of SOURCES, or adapt one to it with --preset.
@@ -64,9 +79,15 @@ def pretrain(
     kbert pretrain corpus/*.txt --preset bert_base_en --max-steps 5000
     kbert pretrain corpus/*.txt --prepare-only --output prepared/corpus
     kbert pretrain prepared/corpus --size base
+    kbert pretrain --resume runs/corpus-base
     """
     if prepare_only and dry_run:
         raise click.UsageError("--prepare-only and --dry-run exclude each other.")
+    if resume is not None and (dry_run or prepare_only):
+        which = "--dry-run" if dry_run else "--prepare-only"
+        raise click.UsageError(f"{which} and --resume exclude each other.")
+    set_alarm(stop_after)
+    run_before = run_to_resume(resume, output)
     from kbert.pretrain_settings import PretrainConfig
 
     config = load_from_options(
@@ -74,7 +95,11 @@ def pretrain(
         config_file,
         assignments,
         known=PRETRAIN_OPTIONS,
-        settings={"data.sources": list(sources) or None},
+        settings={
+            "data.sources": list(sources) or None,
+            "train.deterministic": deterministic,
+        },
+        resume=run_before,
         **options,
     )
     show_messages()
@@ -85,7 +110,9 @@ def pretrain(
     elif dry_run:
         click.echo(workflow.estimate(config, output=output).summary())
     else:
-        run = workflow.pretrain(config, output=output, progress=sys.stderr)
+        run = workflow.pretrain(
+            config, output=output, progress=sys.stderr, resume=run_before
+        )
         metrics = run.read_metrics()["validation"]
         for name in _SHOWN:
             if name in metrics:

@@ -99,6 +99,12 @@ _FLAGS = {
         "Requests worked on or waiting; more are refused with 429 and "
         "RESOURCE_EXHAUSTED; kbert's own.  [default: 256]",
     ),
+    "max_rows_per_request": _Flag(
+        int, "N", "Texts of one request; kbert's own.  [default: 1024]"
+    ),
+    "max_text_bytes": _Flag(
+        int, "N", "Longest text that is read; kbert's own.  [default: 1048576]"
+    ),
 }
 
 

@@ -7,8 +7,9 @@ compiles once a width. The order is a function of (seed, epoch) alone.
 Axes: B rows of a batch, T tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -31,6 +32,43 @@ class Group:
     rows: np.ndarray
     width: int
     capacity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Groups(Sequence[Group]):
+    """The groups of a data set, each made when it is asked for.
+
+    Of ten million examples, a list of them would take longer than reading a batch.
+
+    Attributes:
+        rows: `[examples]` int64, the numbers of the examples, group after group.
+        starts: `[groups]` int64; where each group begins in `rows`.
+        ends: `[groups]` int64; where it ends.
+        widths: `[groups]` int64; see `Group`.
+        capacities: `[groups]` int64; see `Group`.
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    widths: np.ndarray
+    capacities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Group]: ...
+    def __getitem__(self, index: int | slice) -> Group | list[Group]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return Group(
+            self.rows[self.starts[index] : self.ends[index]],
+            int(self.widths[index]),
+            int(self.capacities[index]),
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +130,7 @@ class Batching:
 
     def groups(
         self, lengths: np.ndarray, *, seed: int | None = None, epoch: int = 0
-    ) -> list[Group]:
+    ) -> Groups:
         """Puts every example into exactly one group.
 
         Shuffled, for training, examples left over in a width go to the next wider
@@ -108,32 +146,67 @@ class Batching:
         order = (
             np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
         )
-        widths = self.widths
-        bucket = np.searchsorted(widths, lengths[order])
-        groups: list[Group] = []
-        left_over = order[:0]
-        for index, width in enumerate(widths):
-            rows = np.concatenate([left_over, order[bucket == index]])
-            capacity = self.rows_of(width) * self.accumulation
-            full = len(rows) - len(rows) % capacity
-            groups += [
-                Group(rows[start : start + capacity], width, capacity)
-                for start in range(0, full, capacity)
-            ]
-            left_over = rows[full:]
-            if rng is None and len(left_over):
-                groups.append(Group(left_over, width, capacity))
-                left_over = order[:0]
-        if len(left_over):
-            width = widths[int(np.searchsorted(widths, lengths[left_over].max()))]
-            capacity = self.rows_of(width) * self.accumulation
-            groups += [
-                Group(left_over[start : start + capacity], width, capacity)
-                for start in range(0, len(left_over), capacity)
-            ]
+        buckets = self._buckets(lengths)
+        rows = order[np.argsort(buckets[order], kind="stable")]
+        starts, indices = self._cut(buckets, leave_over=rng is not None)
+        widths = np.array(self.widths)
+        if len(indices) < len(starts):
+            longest = lengths[rows[starts[-1] :]].max()
+            indices = np.append(indices, np.searchsorted(widths, longest))
+        ends = np.append(starts, len(rows))[1:]
+        numbers = np.arange(len(starts))
         if rng is not None:
-            rng.shuffle(groups)
-        return groups
+            rng.shuffle(numbers)
+        indices = indices[numbers]
+        return Groups(
+            rows,
+            starts[numbers],
+            ends[numbers],
+            widths[indices],
+            self._capacities[indices],
+        )
+
+    def num_shuffled_groups(self, lengths: np.ndarray) -> int:
+        """How many groups these examples make in every epoch of every seed."""
+        starts, _ = self._cut(self._buckets(lengths), leave_over=True)
+        return len(starts)
+
+    @property
+    def _capacities(self) -> np.ndarray:
+        """`[widths]`, the most examples of a group of each width."""
+        rows = [self.rows_of(width) for width in self.widths]
+        return np.array(rows) * self.accumulation
+
+    def _buckets(self, lengths: np.ndarray) -> np.ndarray:
+        """`[examples]`, the narrowest width that holds each, by its index."""
+        # Of 16 bits, as NumPy then sorts in linear time.
+        return np.searchsorted(self.widths, lengths).astype(np.uint16)
+
+    def _cut(
+        self, buckets: np.ndarray, *, leave_over: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cuts the examples, in the order of their widths, into groups.
+
+        Args:
+            leave_over: whether those that fill no group of their width go to the next.
+
+        Returns:
+            Where each group begins, and the index of its width. Of the examples left
+            over by all widths, the group has no such index: the longest decides.
+        """
+        counts = np.bincount(buckets, minlength=len(self.widths))
+        assert len(counts) == len(self.widths), "the widest holds all examples"
+        starts, indices = [], []
+        begin = end = 0
+        for index, capacity in enumerate(self._capacities.tolist()):
+            end += int(counts[index])
+            stop = end - (end - begin) % capacity if leave_over else end
+            starts.append(np.arange(begin, stop, capacity))
+            indices.append(np.full(len(starts[-1]), index))
+            begin = stop
+        if begin < end:  # A width that is narrower takes no fewer: it is one group.
+            starts.append(np.array([begin]))
+        return np.concatenate(starts), np.concatenate(indices)
 
     def batches(
         self, dataset: EncodedDataset, group: Group, pad_id: int
@@ -207,7 +280,7 @@ def choose_widths(
     return tuple(int(ends[index]) for index in reversed(path))
 
 
-def padding_share(lengths: np.ndarray, groups: list[Group]) -> float:
+def padding_share(lengths: np.ndarray, groups: Iterable[Group]) -> float:
     """The share of padding in all tokens that the groups feed."""
     fed = sum(group.width * group.capacity for group in groups)
     return 1 - float(lengths.sum()) / fed

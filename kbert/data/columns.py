@@ -7,6 +7,7 @@ from kbert.data.examples import ROLES, Columns
 from kbert.display import list_some
 from kbert.errors import DataError
 
+MAX_COLUMNS = 10_000
 LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "sentiment", "polarity",
     "rating", "stars", "score", "intent", "topic", "emotion",
@@ -56,6 +57,7 @@ def choose_columns(
         DataError: A named column does not exist, or there is not exactly one
             plausible choice for one that was not named.
     """
+    check_width(where, len(names))
     requested = with_fallback(requested, names)
     _check_requested(where, names, requested, labelled=labelled, hint=hint)
     notes: list[str] = []
@@ -82,6 +84,19 @@ def choose_columns(
     return columns, tuple(notes)
 
 
+def check_width(where: str, num_columns: int) -> None:
+    """Checks that a table is no wider than names are compared in time.
+
+    Raises:
+        DataError: it has more than `MAX_COLUMNS`.
+    """
+    if num_columns > MAX_COLUMNS:
+        raise DataError(
+            f"{where}: a table has at most {MAX_COLUMNS:,} columns. Received: "
+            f"{num_columns:,}. Is it the right file?"
+        )
+
+
 def with_fallback(requested: Columns, names: Collection[str]) -> Columns:
     """What was named; where nothing was, the fallback's column if it is there."""
     chosen = {role: getattr(requested, role) for role in ROLES}
@@ -99,7 +114,7 @@ def missing_column(
     where: str, setting: str, name: str, names: Sequence[str], hint: str = ""
 ) -> DataError:
     """Returns the error about a named column that is not there."""
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names[:MAX_COLUMNS], n=1, cutoff=0.5)
     return DataError(
         f'{where}: there is no column "{name}" (data.{setting}). '
         f"Columns: {_listed(names)}."

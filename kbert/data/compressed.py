@@ -3,16 +3,23 @@
 import bz2
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from kbert.errors import DataError
 
 FORMATS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 """The ending of a compressed file, and what its format is called."""
+
+MAX_EXPANSION = 200
+"""How many times its size a compressed file may unpack to. Text comes to 3 to 10 times,
+logs to 50; gzip can pack a thousandfold and the others more, which is no text."""
+ALWAYS_UNPACKED = 2**26
+"""Bytes to which any file may unpack."""
 
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What reading may raise, to be told by `unreadable`."""
@@ -31,7 +38,36 @@ def open_unpacked(path: Path) -> BufferedReader:
     """
     if not is_compressed(path):
         return path.open("rb")
-    return BufferedReader(cast(RawIOBase, _unpacker(path)), 2**16)
+    return BufferedReader(_Bounded(path), 2**16)
+
+
+class _Bounded(RawIOBase):
+    """What is in a compressed file, until there is more of it than can be text."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unpacker = _unpacker(path)
+        size = os.stat(path).st_size
+        self._room = max(ALWAYS_UNPACKED, MAX_EXPANSION * size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(self._unpacker.readinto(buffer))
+        self._room -= count
+        if self._room < 0:
+            raise DataError(
+                f"{self._path} unpacks to more than {MAX_EXPANSION} times its size, "
+                "which no text does: it is damaged, or made to fill memory. If it is "
+                "right, unpack it first."
+            )
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._unpacker.close()
+        super().close()
 
 
 def _unpacker(path: Path) -> Any:
@@ -46,6 +82,18 @@ def _unpacker(path: Path) -> Any:
     import pyarrow as pa
 
     return pa.CompressedInputStream(path.open("rb"), "zstd")
+
+
+def skip_bytes(stream: BufferedReader, path: Path, num_bytes: int) -> None:
+    """Leaves out the next bytes of a file opened with `open_unpacked`.
+
+    A plain file is sought, of one that is compressed all before must be unpacked.
+    """
+    if not is_compressed(path):
+        stream.seek(num_bytes, os.SEEK_CUR)
+        return
+    while num_bytes and (block := stream.read(min(num_bytes, 2**20))):
+        num_bytes -= len(block)
 
 
 def unpacked_blocks(path: Path, size: int = 2**20) -> Iterator[bytes]:

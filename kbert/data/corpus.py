@@ -15,7 +15,7 @@ from kbert.data.corpus_parts import (
 )
 from kbert.data.corpus_paths import SPECS, and_more_files, find_files, is_named
 from kbert.data.corpus_report import ReadingReport
-from kbert.data.pieces import MAX_PIECE_CHARACTERS, Piece
+from kbert.data.pieces import MAX_PIECE_CHARACTERS, Piece, Place
 from kbert.data.sources import file_kind
 from kbert.display import list_some
 from kbert.errors import DataError
@@ -26,6 +26,7 @@ __all__ = [
     "CorpusFile",
     "CorpusOptions",
     "Piece",
+    "Place",
     "ReadingReport",
     "open_corpus",
 ]
@@ -52,7 +53,9 @@ class CorpusFile:
     name: str
     num_bytes: int | None
     fingerprint: str
-    _read: Callable[[NoteBroken], Iterator[Piece]] = field(repr=False, compare=False)
+    _read: Callable[[NoteBroken, Place | None], Iterator[Piece]] = field(
+        repr=False, compare=False
+    )
     _readings: list[ReadingReport] = field(
         default_factory=list, repr=False, compare=False
     )
@@ -62,8 +65,12 @@ class CorpusFile:
         """Of all readings, the one that came farthest."""
         return max(self._readings, key=lambda r: r.num_bytes, default=ReadingReport())
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self, start: Place | None = None) -> Iterator[Piece]:
         """Yields the documents in order, each as one piece or, if long, as several.
+
+        Args:
+            start: of an earlier piece of this file, the first to yield now. Where it
+                has an offset, what is before is not read, nor in the report.
 
         Raises:
             DataError: The file can no longer be read, is damaged, a row of a table is
@@ -71,10 +78,14 @@ class CorpusFile:
         """
         report = ReadingReport()
         self._readings[:] = [self.report, report]
-        for piece in self._read(report.note_broken):
+        is_sought = start is not None and start.offset is not None
+        num_left_out = 0 if start is None or is_sought else start.number
+        pieces = self._read(report.note_broken, start if is_sought else None)
+        for number, piece in enumerate(pieces):
             report.num_documents = piece.document + 1
             report.num_bytes += len(piece.text.encode())
-            yield piece
+            if number >= num_left_out:
+                yield piece
 
 
 @dataclass(frozen=True)
@@ -168,18 +179,22 @@ def _together(parts: list[Part]) -> Iterator[list[Part]]:
 
 
 def _as_file(parts: list[Part], limit: int | None) -> CorpusFile:
-    def read(note_broken: NoteBroken) -> Iterator[Piece]:
+    is_one = len(parts) == 1
+
+    def read(note_broken: NoteBroken, start: Place | None) -> Iterator[Piece]:
         first = 0
         for part in parts:
             document = -1
-            for piece in part.read(note_broken):
+            for piece in part.read(note_broken, start):
                 if piece.document == limit:
                     break
                 document = first + piece.document
-                yield Piece(piece.text, document, piece.line)
+                # Of several files there is no offset. They are small.
+                offset = piece.offset if is_one else None
+                yield Piece(piece.text, document, piece.line, offset)
             first = max(first, document + 1)
 
-    if len(parts) == 1:
+    if is_one:
         name, fingerprint = parts[0].name, parts[0].fingerprint
     else:
         name = f"{parts[0].name}{and_more_files(len(parts) - 1)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from kbert.data.compressed import READ_ERRORS, open_unpacked, unreadable
 from kbert.data.examples import Columns, EncodingErrors, Source
 from kbert.data.lines import HEAD, check_is_text
-from kbert.data.pieces import DocumentEnd, Piece, cut_text, read_pieces
+from kbert.data.pieces import DocumentEnd, Piece, Place, cut_text, read_pieces
 from kbert.data.sources import file_kind, open_source
 from kbert.errors import DataError
 
@@ -52,14 +52,15 @@ class Part:
         name: for messages.
         num_bytes: its size on disk; None if it is no single file.
         fingerprint: facts that change when what is in it does, its name not included.
-        read: yields the pieces, and tells the places with broken bytes.
+        read: yields the pieces, and tells the places with broken bytes; from a place
+            on, if it has an offset.
         notes: what was guessed, for the user.
     """
 
     name: str
     num_bytes: int | None
     fingerprint: str
-    read: Callable[[NoteBroken], Iterator[Piece]]
+    read: Callable[[NoteBroken, Place | None], Iterator[Piece]]
     notes: tuple[str, ...] = ()
 
 
@@ -119,9 +120,14 @@ def _open_table(spec: str, split: str | None, options: CorpusOptions) -> Source:
 
 
 def _read_table(
-    source: Source, where: str, errors: EncodingErrors, note_broken: NoteBroken
+    source: Source,
+    where: str,
+    errors: EncodingErrors,
+    note_broken: NoteBroken,
+    start: Place | None,
 ) -> Iterator[Piece]:
     """Yields each row as a document; of a pair of texts, one below the other."""
+    assert start is None, "the pieces of a table have no offset"
     document = row = 0
     for chunk in source.chunks(_ROWS):
         pairs = chunk.text_pairs or [""] * len(chunk)

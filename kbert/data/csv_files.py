@@ -1,16 +1,18 @@
 """Tables as CSV and TSV, by the rules of RFC 4180."""
 
 import csv
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from kbert.data.columns import choose_columns
+from kbert.data.columns import check_width, choose_columns
 from kbert.data.examples import Columns, EncodingErrors, ReadOptions, Row, RowSource
-from kbert.data.lines import read_lines
+from kbert.data.lines import MAX_LINE_BYTES, read_lines
 from kbert.data.values import as_label
 from kbert.errors import DataError
 
-_MAX_FIELD = 2**27  # characters; the csv module's own 131,072 is only a long text
+# Characters of a row, and of a field; the csv module's own 131,072 is only a long text.
+_MAX_ROW = MAX_LINE_BYTES
+_TOO_LONG = csv.Error("field limit")
 _HEADER_HINT = "Line 1 was read as the header, which must name the columns."
 
 
@@ -28,6 +30,7 @@ def open_csv(path: Path, options: ReadOptions, *, delimiter: str) -> RowSource:
     if next(rows, None) is None:
         raise DataError(f"{path} has a header and no rows.")
     rows.close()
+    check_width(str(path), len(header[1]))
     names = [name.strip() for name in header[1]]
     if any("\0" in name for name in names):
         raise DataError(
@@ -61,11 +64,21 @@ def numbered_rows(
     Raises:
         DataError: The quoting is broken, or as `read_lines`.
     """
-    reader = csv.reader(read_lines(path, errors), delimiter=delimiter, strict=True)
+    size = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for line in read_lines(path, errors):
+            size += len(line)
+            if size > _MAX_ROW:
+                raise _quoting_error(path, start, reader.line_num + 1, _TOO_LONG)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     while True:
-        start = reader.line_num + 1
+        start, size = reader.line_num + 1, 0
         # The csv module's limit is global, so it is lifted for each row alone.
-        limit = csv.field_size_limit(_MAX_FIELD)
+        limit = csv.field_size_limit(_MAX_ROW)
         try:
             fields = next(reader)
         except StopIteration:
@@ -119,7 +132,7 @@ def _quoting_error(path: Path, start: int, end: int, error: csv.Error) -> DataEr
     elif "new-line character" in reason:
         rule = "a carriage return stands outside double quotes; lines end with LF"
     elif "field limit" in reason:
-        rule = f"a field is longer than {_MAX_FIELD:,} characters; is a quote unclosed?"
+        rule = f"a row is longer than {_MAX_ROW:,} characters; is a quote unclosed?"
     else:
         rule = reason
     lines = f"line {start}" if end <= start else f"lines {start} to {end}"

@@ -10,6 +10,7 @@ from kbert.errors import DataError
 
 EncodingErrors = Literal["strict", "replace", "ignore"]
 
+_CHUNK_CHARACTERS = 2**26
 ROLES = ("text", "text_pair", "label")
 
 Row = tuple[str, str | None, str | None]
@@ -77,7 +78,9 @@ class Source(Protocol):
         """How many examples `chunks` will yield, where that is known beforehand."""
 
     def chunks(self, size: int = 1024) -> Iterator[Chunk]:
-        """Yields the examples, `size` at a time; the last chunk may be smaller.
+        """Yields the examples, `size` at a time.
+
+        The last chunk may be smaller, and so may one of very long texts.
 
         Raises:
             DataError: An example is faulty (the message says where), or there is
@@ -104,7 +107,7 @@ class RowSource:
         empty = True
         with closing(self.rows()) as all_rows:
             rows = islice(all_rows, self.limit)
-            while block := list(islice(rows, size)):
+            while block := _take(rows, size):
                 empty = False
                 yield self._chunk(block)
         if empty:
@@ -117,6 +120,18 @@ class RowSource:
             None if self.columns.text_pair is None else list(pairs),
             None if self.columns.label is None else list(labels),
         )
+
+
+def _take(rows: Iterator[Row], size: int) -> list[Row]:
+    """The next `size` rows, or fewer where they are very long."""
+    block: list[Row] = []
+    room = _CHUNK_CHARACTERS
+    for row in rows:
+        block.append(row)
+        room -= len(row[0]) + len(row[1] or "")
+        if len(block) == size or room <= 0:
+            break
+    return block
 
 
 def limited(num_examples: int | None, limit: int | None) -> int | None:

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
+from kbert.bounded import read_bounded
 from kbert.data.examples import (
     Columns,
     EncodingErrors,
@@ -14,6 +15,7 @@ from kbert.data.examples import (
     limited,
     sort_labels,
 )
+from kbert.data.lines import MAX_LINE_BYTES
 from kbert.data.values import decode
 from kbert.errors import DataError
 
@@ -92,10 +94,7 @@ def _examples(files: list[list[Path]], errors: EncodingErrors) -> Generator[Row]
 
 
 def _read_text(file: Path, errors: EncodingErrors) -> str:
-    try:
-        data = file.read_bytes().removeprefix(_BOM)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+    data = read_bounded(file, MAX_LINE_BYTES, DataError).removeprefix(_BOM)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

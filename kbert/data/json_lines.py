@@ -4,6 +4,7 @@ import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from kbert.bounded import MAX_JSON_CONTAINERS
 from kbert.data.columns import choose_columns, missing_column
 from kbert.data.examples import Columns, EncodingErrors, ReadOptions, Row, RowSource
 from kbert.data.lines import read_lines
@@ -49,6 +50,11 @@ def numbered_objects(
         if line.isspace():
             continue
         where = f"{path}, line {number}"
+        if line.count("[") + line.count("{") > MAX_JSON_CONTAINERS:
+            raise DataError(
+                f"{where}: JSON that cannot be read: more than "
+                f"{MAX_JSON_CONTAINERS:,} lists and objects."
+            )
         try:
             value = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:

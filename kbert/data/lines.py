@@ -12,6 +12,8 @@ from kbert.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
 HEAD = 4096
+MAX_LINE_BYTES = 2**26
+"""Ten million words. What is parsed of a line can take 30 times its size."""
 _MAGIC = {
     b"\x1f\x8b": "a gzip file (its name must end in .gz)",
     b"\xfd7zXZ\0": "an xz file (its name must end in .xz)",
@@ -39,7 +41,7 @@ def read_lines(path: Path, errors: EncodingErrors) -> Iterator[str]:
     try:
         with open_unpacked(path) as stream:
             check_is_text(path, stream.peek(HEAD)[:HEAD])
-            for number, line in enumerate(stream, start=1):
+            for number, line in _numbered(stream, str(path)):
                 if number == 1:
                     line = line.removeprefix(BOM)
                 try:
@@ -73,10 +75,26 @@ def read_plain_texts(
 def _decoded(stream: BinaryIO, errors: EncodingErrors) -> Iterator[str]:
     name = getattr(stream, "name", "input")
     name = name if isinstance(name, str) else "input"
-    for number, line in enumerate(stream, start=1):
+    for number, line in _numbered(stream, name):
         if number == 1:
             line = line.removeprefix(BOM)
         yield decode(line, errors, f"{name}, line {number}")
+
+
+def _numbered(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a stream, numbered from 1; raises DataError for one too long.
+
+    A device, or a file of another kind, may have no line end at all.
+    """
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"{name}, line {number} has more than {MAX_LINE_BYTES:,} bytes. One "
+                "example a line: is it the right file?"
+            )
+        yield number, line
 
 
 def check_is_text(path: Path, start: bytes) -> None:

@@ -22,6 +22,8 @@ from kbert.data.values import as_label, as_text
 from kbert.errors import DataError
 
 _BATCH = 1024
+# ValueError and OverflowError: a name that is no UTF-8, a time beyond Python's.
+_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def open_parquet(path: Path, options: ReadOptions) -> RowSource:
@@ -37,13 +39,14 @@ def open_parquet(path: Path, options: ReadOptions) -> RowSource:
     try:
         with pq.ParquetFile(content) as file:
             schema, num_rows = file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+            names = schema.names
+    except _ERRORS as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
     if num_rows == 0:
         raise DataError(f"{path} has no rows.")
     columns, notes = choose_columns(
         str(path),
-        schema.names,
+        names,
         options.columns,
         labelled=options.labelled,
         strings=[field.name for field in schema if _holds_strings(field.type)],
@@ -77,12 +80,13 @@ def _examples(
     assert text is not None  # choose_columns always finds one
     number = 0
     used = [name for name in (text, pair, label) if name is not None]
-    for batch in _batches(path, content, used):
-        nothing = [None] * batch.num_rows
+    for columns_of_batch in _batches(path, content, used):
+        cells = dict(zip(used, columns_of_batch, strict=True))
+        nothing = [None] * len(cells[text])
         values = zip(
-            _cells(batch.column(text)),
-            nothing if pair is None else _cells(batch.column(pair)),
-            nothing if label is None else _cells(batch.column(label)),
+            cells[text],
+            nothing if pair is None else cells[pair],
+            nothing if label is None else cells[label],
             strict=True,
         )
         for first, second, third in values:
@@ -95,18 +99,32 @@ def _examples(
             )
 
 
-def _batches(path: Path, content: Path | IO[bytes], names: list[str]) -> Iterator[Any]:
+def _batches(
+    path: Path, content: Path | IO[bytes], names: list[str]
+) -> Iterator[list[list[Any]]]:
+    """Yields the cells of some rows, a list a column."""
     try:
         with pq.ParquetFile(content) as file:
-            yield from file.iter_batches(batch_size=_BATCH, columns=names)
-    except (pa.ArrowException, OSError) as error:
+            schema = file.schema_arrow
+        # A value that the file holds once stays one, however many rows refer to it.
+        strings = [name for name in names if _holds_strings(schema.field(name).type)]
+        with pq.ParquetFile(content, read_dictionary=strings) as file:
+            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+                yield [_cells(batch.column(name)) for name in names]
+    except DataError:
+        raise
+    except _ERRORS as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def _cells(column: Any) -> list[Any]:
     """Returns Python values; strings as bytes, as Parquet does not check them."""
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        indices = column.indices.to_pylist()
+        used = sorted({index for index in indices if index is not None})
+        values = _cells(column.dictionary.take(pa.array(used, pa.int64())))
+        value_of = dict(zip(used, values, strict=True))
+        return [None if index is None else value_of[index] for index in indices]
     if pa.types.is_string(column.type):
         column = column.cast(pa.binary())
     elif pa.types.is_large_string(column.type):

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from kbert.data.compressed import READ_ERRORS, open_unpacked, unreadable
+from kbert.data.compressed import (
+    READ_ERRORS,
+    open_unpacked,
+    skip_bytes,
+    unreadable,
+)
 from kbert.data.examples import EncodingErrors
 from kbert.data.lines import BOM, HEAD, check_is_text
 from kbert.data.values import decode
@@ -33,11 +38,31 @@ class Piece:
         text: at most `MAX_PIECE_CHARACTERS` characters, some of them no space.
         document: counts from 0 within its file; the same for all pieces of a document.
         line: the line, or the row of a table, where it starts, counted from 1.
+        offset: the byte where it starts in a file of plain text, unpacked; None where
+            there is no such file.
     """
 
     text: str
     document: int
     line: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece starts, for reading to begin with it.
+
+    Attributes:
+        number: how many pieces of its file come before it.
+        document: see `Piece`.
+        line: see `Piece`.
+        offset: see `Piece`.
+    """
+
+    number: int
+    document: int
+    line: int
+    offset: int | None
 
 
 def read_pieces(
@@ -45,6 +70,7 @@ def read_pieces(
     document_end: DocumentEnd,
     errors: EncodingErrors,
     note_broken: Callable[[str], None],
+    start: Place | None = None,
 ) -> Iterator[Piece]:
     """Yields the documents of a file of plain text, compressed or not.
 
@@ -57,17 +83,19 @@ def read_pieces(
             whitespace is one.
         errors: what bytes do that are no UTF-8.
         note_broken: called with file and line for each line that has such bytes.
+        start: of an earlier piece of this file, the first to yield now.
 
     Raises:
         DataError: The file cannot be read, is damaged or no text; or has bytes that
             are no UTF-8 and `errors` is "strict".
     """
-    lines = _lines(path, errors, note_broken)
+    lines = _lines(path, errors, note_broken, start)
+    document = 0 if start is None else start.document
     if document_end == "line":
-        return _pieces(lines, lambda line: line.endswith("\n"))
+        return _pieces(lines, lambda line: line.endswith("\n"), document)
     if document_end == "blank_line":
-        return _pieces(lines, str.isspace)
-    return _pieces(lines, lambda line: False)
+        return _pieces(lines, str.isspace, document)
+    return _pieces(lines, lambda line: False, document)
 
 
 def cut_text(text: str) -> Iterator[str]:
@@ -80,10 +108,16 @@ def cut_text(text: str) -> Iterator[str]:
 
 
 def _pieces(
-    lines: Iterator[tuple[int, str]], ends: Callable[[str], bool]
+    lines: Iterator[tuple[int, int, str]], ends: Callable[[str], bool], document: int
 ) -> Iterator[Piece]:
-    """Gathers lines to pieces; a line for which `ends` is true ends a document."""
-    document = first = size = 0
+    """Gathers lines to pieces; a line for which `ends` is true ends a document.
+
+    What is gathered depends on nothing before the piece, for reading to begin with any.
+
+    Args:
+        document: the number of the first.
+    """
+    first = first_offset = size = 0
     has_piece = False
     parts: list[str] = []
 
@@ -94,13 +128,14 @@ def _pieces(
         size = 0
         if text:
             has_piece = True
-            yield Piece(text, document, first)
+            yield Piece(text, document, first, first_offset)
 
-    for number, line in lines:
+    for number, offset, line in lines:
         if size + len(line) > MAX_PIECE_CHARACTERS:
             yield from gathered()
         if size or not line.isspace():
-            first = first if size else number
+            if not size:
+                first, first_offset = number, offset
             parts.append(line)
             size += len(line)
         if ends(line):
@@ -111,16 +146,27 @@ def _pieces(
 
 
 def _lines(
-    path: Path, errors: EncodingErrors, note_broken: Callable[[str], None]
-) -> Iterator[tuple[int, str]]:
-    """Yields the lines, numbered; one longer than a block in parts of one number."""
-    number = 1
+    path: Path,
+    errors: EncodingErrors,
+    note_broken: Callable[[str], None],
+    start: Place | None,
+) -> Iterator[tuple[int, int, str]]:
+    """Yields the lines, each with its number and the byte where it starts.
+
+    One longer than a block comes in parts of one number.
+    """
+    number, offset = 1, 0
     broken = 0
     try:
         with open_unpacked(path) as stream:
-            check_is_text(path, stream.peek(HEAD)[:HEAD])
-            if stream.peek(len(BOM)).startswith(BOM):
-                stream.read(len(BOM))
+            if start is not None:
+                assert start.offset is not None, "plain text has offsets"
+                number, offset = start.line, start.offset
+                skip_bytes(stream, path, offset)
+            else:
+                check_is_text(path, stream.peek(HEAD)[:HEAD])
+                if stream.peek(len(BOM)).startswith(BOM):
+                    offset = len(stream.read(len(BOM)))
             for block in _blocks(stream):
                 for line in io.BytesIO(block):
                     try:
@@ -131,8 +177,9 @@ def _lines(
                         if broken != number:
                             note_broken(where)
                         broken = number
-                    yield number, text
+                    yield number, offset, text
                     number += line.endswith(b"\n")
+                    offset += len(line)
     except READ_ERRORS as error:
         raise unreadable(path, error, number - 1) from error
 
@@ -140,7 +187,8 @@ def _lines(
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
     """Yields a stream in blocks of at most `MAX_PIECE_CHARACTERS` bytes.
 
-    A block ends at a line end; in a line that is longer, where `_cut` says.
+    A block ends at a line end; in a line that is longer, where `_cut` says. As such a
+    line begins a block, how it is cut does not depend on what comes before it.
     """
     rest = b""
     while more := stream.read(MAX_PIECE_CHARACTERS - len(rest)):

@@ -10,7 +10,6 @@ Shards never change once they are finished.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,11 +17,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from kbert.bounded import resolve_inside
 from kbert.data.ahead import map_ahead
+from kbert.data.prepared_files import (
+    FORMAT,
+    MANIFEST,
+    SHARDS,
+    read_manifest,
+    read_shards,
+)
 from kbert.data.pretraining import (
     PARTS_OF_A_BLOCK,
+    ExampleSource,
     Purpose,
-    leave_out,
     random_generator,
     shuffled_blocks,
 )
@@ -31,8 +38,22 @@ from kbert.data.shards import Shard, read_shard
 from kbert.errors import DataError
 from kbert.vocabulary import read_vocabulary
 
-MANIFEST, VOCABULARY, SHARDS = "prepared.json", "vocab.txt", "shards.jsonl"
-FORMAT = 1
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "SHARDS",
+    "VOCABULARY",
+    "Prepared",
+    "PreparedExamples",
+    "digest_of",
+    "open_prepared",
+    "read_manifest",
+    "read_shards",
+    "shard_file",
+    "validation_file",
+]
+
+VOCABULARY = "vocab.txt"
 
 _THREADS = 2
 
@@ -87,7 +108,7 @@ class Prepared:
         Raises:
             UserError: the file is gone, or another one than that prepared with.
         """
-        path = self.folder / VOCABULARY
+        path = resolve_inside(self.folder, VOCABULARY, DataError)
         vocabulary = read_vocabulary(path)
         if digest_of(vocabulary) != self.settings["vocabulary_sha256"]:
             raise DataError(
@@ -148,7 +169,7 @@ def open_prepared(folder: Path | str) -> Prepared:
         )
     whole = {file: s for file, s in shards.items() if s.is_whole(folder)}
     lost = sorted(shards.keys() - whole.keys()) or (
-        [SHARDS] if len(shards) != manifest["num_shards"] else []
+        [SHARDS] if len(shards) != manifest.get("num_shards") else []
     )
     if lost:
         raise DataError(
@@ -158,51 +179,7 @@ def open_prepared(folder: Path | str) -> Prepared:
     return Prepared(folder, manifest["settings"], shards)
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What `prepared.json` says; None if there is none.
-
-    Raises:
-        DataError: it cannot be read, or a later kbert wrote it.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}. Prepare into another folder."
-        ) from error
-    known = isinstance(manifest, dict) and {"complete", "settings"} <= manifest.keys()
-    if not known or manifest.get("format") != FORMAT:
-        raise DataError(
-            f"{path} is not of format {FORMAT}, the one that this kbert knows. Use the "
-            "kbert that wrote it, or prepare into another folder."
-        )
-    return manifest
-
-
-def read_shards(folder: Path) -> dict[str, Shard]:
-    """The shards that `shards.jsonl` lists, by file; a line cut off is none.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = folder / SHARDS
-    if not path.exists():
-        return {}
-    whole_lines = path.read_text("utf-8").rpartition("\n")[0].splitlines()
-    try:
-        shards = [Shard(**json.loads(line)) for line in whole_lines]
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}. Delete it and run the command that prepared "
-            "the folder again."
-        ) from error
-    return {shard.file: shard for shard in shards}
-
-
-class PreparedExamples:
+class PreparedExamples(ExampleSource):
     """An `ExampleSource` of prepared examples; every epoch has all of them.
 
     Args:
@@ -224,28 +201,19 @@ class PreparedExamples:
         """The examples of an epoch."""
         return sum(shard.num_examples for shard in self._shards)
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
-        """See `ExampleSource`; blocks that `start` leaves out whole are not read.
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
+        """See `ExampleSource`; blocks before the first are not read.
 
         Raises:
             DataError: a shard is damaged or gone.
         """
         rng = random_generator(Purpose.ORDER, self._seed, epoch)
-        shards = [self._shards[i] for i in rng.permutation(len(self._shards))]
-        first_block = 0
-        while shards:
-            in_block = sum(shard.num_examples for shard in shards[:PARTS_OF_A_BLOCK])
-            if start < in_block:
-                break
-            shards = shards[PARTS_OF_A_BLOCK:]
-            start -= in_block
-            first_block += 1
+        order = rng.permutation(len(self._shards))[first_block * PARTS_OF_A_BLOCK :]
         parts = map_ahead(
             partial(read_shard, self._folder),
-            shards,
+            [self._shards[number] for number in order],
             num_threads=_THREADS,
             num_ahead=PARTS_OF_A_BLOCK,
         )
         with closing(parts):
-            blocks = shuffled_blocks(parts, self._seed, epoch, first_block)
-            yield from leave_out(blocks, start)
+            yield from shuffled_blocks(parts, self._seed, epoch, first_block)

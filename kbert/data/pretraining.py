@@ -1,19 +1,21 @@
 """The examples of a pretraining, epoch by epoch, in an order that a seed decides."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from enum import IntEnum
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from kbert.data.ahead import map_ahead
-from kbert.data.corpus import Corpus
+from kbert.data.corpus import Corpus, Place
 from kbert.data.pretraining_examples import ExampleRecipe, Examples, build_examples
 from kbert.data.windows import (
     WINDOW_BYTES,
     Keep,
+    Start,
     Window,
     WindowTokenizer,
     read_pieces_of,
@@ -41,21 +43,34 @@ def random_generator(purpose: Purpose, *numbers: int) -> np.random.Generator:
 
 
 class ExampleSource(Protocol):
-    """Examples for any number of epochs."""
+    """Examples for any number of epochs, in blocks."""
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
         """Yields an epoch's examples, shuffled, in blocks that fit in memory.
 
-        The same epoch has the same examples in the same order each time.
+        The same epoch has the same blocks each time.
 
         Args:
             epoch: counts from 0; each has another order.
-            start: how many examples of the epoch to leave out, to go on where a
-                training stopped.
+            first_block: the number of the first block to yield, to go on where a
+                training stopped; there may be none of this number.
         """
 
+    def bookmark(self, epoch: int, block: int) -> dict[str, Any] | None:
+        """What lets another process find a block sooner, if there is such; it is JSON.
 
-class TextExamples:
+        Args:
+            epoch: the last that `blocks` was called for, or the one before.
+            block: its number.
+        """
+        return None
+
+    def use_bookmark(self, epoch: int, bookmark: Mapping[str, Any]) -> None:
+        """Lets `blocks` begin at what `bookmark` gave, of the same source."""
+        return
+
+
+class TextExamples(ExampleSource):
     """An `ExampleSource` that makes the examples while they are used.
 
     Every epoch draws other pairs and other lengths from the texts.
@@ -85,34 +100,75 @@ class TextExamples:
         self._seed = seed
         self._keep = keep
         self._window_bytes = window_bytes
+        self._starts: dict[tuple[int, int], Start] = {}  # of blocks, by epoch and block
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
-        """See `ExampleSource`; what `start` leaves out is made all the same.
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
+        """See `ExampleSource`.
+
+        Text before the first block is not tokenized. With a bookmark it is not read
+        either, but for what is before it in a table or in small files read as one.
 
         Raises:
             DataError: a file is faulty, there is no example at all, or next-sentence
                 prediction lacks a second document.
         """
 
-        def build(window: Window) -> Examples:
+        def build(window: Window) -> Examples | None:
+            if window.number < first_block * PARTS_OF_A_BLOCK:
+                return None
             rng = random_generator(Purpose.BUILDING, self._seed, epoch, window.number)
             return build_examples(self._tokenize(window), self._recipe, rng)
 
-        rng = random_generator(Purpose.ORDER, self._seed, epoch)
-        order = rng.permutation(len(self._corpus.files)).tolist()
-        parts = map_ahead(
+        built = map_ahead(
             build,
-            windows(
-                read_pieces_of(self._corpus, self._keep, order),
-                self._window_bytes,
-                need_two_documents=self._recipe.next_sentence,
-            ),
+            self._windows(epoch, first_block),
             num_threads=_THREADS,
             num_ahead=PARTS_OF_A_BLOCK,
         )
-        with closing(parts):
-            blocks = shuffled_blocks(parts, self._seed, epoch)
-            yield from leave_out(self._checked(blocks), start)
+        with closing(built):
+            parts = (part for part in built if part is not None)
+            blocks = shuffled_blocks(parts, self._seed, epoch, first_block)
+            yield from blocks if first_block else self._checked(blocks)
+
+    def _windows(self, epoch: int, first_block: int) -> Iterator[Window]:
+        """Yields an epoch's windows, and notes where blocks start.
+
+        Those before the block are there as far as they have to be read.
+        """
+        rng = random_generator(Purpose.ORDER, self._seed, epoch)
+        order = rng.permutation(len(self._corpus.files)).tolist()
+        # Of the epoch before, examples may still wait to be fed.
+        known = self._starts.items()
+        self._starts = {key: where for key, where in known if key[0] >= epoch - 1}
+        block, start = self._start_before(epoch, first_block)
+        for window in windows(
+            read_pieces_of(self._corpus, self._keep, order, start),
+            self._window_bytes,
+            need_two_documents=self._recipe.next_sentence,
+            first_number=block * PARTS_OF_A_BLOCK,
+        ):
+            block, part = divmod(window.number, PARTS_OF_A_BLOCK)
+            if part == 0 and window.start is not None:
+                self._starts[epoch, block] = window.start
+            yield window
+
+    def _start_before(self, epoch: int, block: int) -> tuple[int, Start | None]:
+        """The last block known, up to this one, and where it starts."""
+        for number in range(block, 0, -1):
+            if start := self._starts.get((epoch, number)):
+                return number, start
+        return 0, None
+
+    def bookmark(self, epoch: int, block: int) -> dict[str, Any] | None:
+        """See `ExampleSource`; of the block, or of the last before it that is known."""
+        number, start = self._start_before(epoch, block)
+        return None if start is None else {"block": number, **asdict(start)}
+
+    def use_bookmark(self, epoch: int, bookmark: Mapping[str, Any]) -> None:
+        """See `ExampleSource`."""
+        place = Place(**bookmark["place"])
+        start = Start(bookmark["file_number"], place)
+        self._starts[epoch, bookmark["block"]] = start
 
     def _checked(self, blocks: Iterable[Examples]) -> Iterator[Examples]:
         num_examples = 0
@@ -143,14 +199,3 @@ def shuffled_blocks(
         del block
         yield examples.select(rng.permutation(len(examples)))
         number += 1
-
-
-def leave_out(blocks: Iterable[Examples], num_examples: int) -> Iterator[Examples]:
-    """Yields the blocks without the first `num_examples`, and none that is empty."""
-    for block in blocks:
-        num_left_out = min(len(block), num_examples)
-        num_examples -= num_left_out
-        if num_left_out:
-            block = block.select(np.arange(num_left_out, len(block)))
-        if len(block):
-            yield block

@@ -6,12 +6,15 @@ Each record is a `tf.train.Example` with the int64 features `token_ids`,
 
 import errno
 import os
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from kbert.bounded import resolve_inside, shown
 from kbert.data.pretraining_examples import Examples
 from kbert.errors import DataError
 from kbert.files import write_atomically
@@ -22,6 +25,10 @@ _FEATURES = {
     "next_sentence_label": tf.io.FixedLenFeature([], tf.int64),
 }
 _RECORDS_AT_ONCE = 4096
+_FILE = re.compile(r"(length-\d+/\d+|validation/length-\d+)\.tfrecord")
+# A record: its length, a checksum of that, its bytes, a checksum of these.
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,20 @@ class Shard:
     num_tokens: int
     num_bytes: int
 
+    def __post_init__(self) -> None:
+        counts = (self.num_examples, self.num_tokens, self.num_bytes)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"the counts of a shard are whole numbers, not {counts}")
+        if not isinstance(self.file, str) or not _FILE.fullmatch(self.file):
+            raise ValueError(f"no shard is called {shown(self.file)}")
+
     def is_whole(self, folder: Path) -> bool:
-        """Whether the file is there, in its size."""
-        path = folder / self.file
+        """Whether the file is there, in its size.
+
+        Raises:
+            DataError: it is a link out of the folder.
+        """
+        path = resolve_inside(folder, self.file, DataError)
         return path.is_file() and path.stat().st_size == self.num_bytes
 
 
@@ -66,7 +84,8 @@ def read_shard(folder: Path, shard: Shard) -> Examples:
     Raises:
         DataError: it is damaged or gone.
     """
-    path = folder / shard.file
+    path = resolve_inside(folder, shard.file, DataError)
+    _check_records(path)
     parts = []
     try:
         with tf.device("CPU:0"):
@@ -77,10 +96,44 @@ def read_shard(folder: Path, shard: Shard) -> Examples:
     except tf.errors.NotFoundError:
         raise _damaged(path, "the file is gone") from None
     examples = Examples.concatenate(parts)
+    if not _is_plausible(examples):
+        raise _damaged(path, "its examples are none that kbert writes")
     if len(examples) != shard.num_examples:
         found = f"{len(examples)} examples of {shard.num_examples}"
         raise _damaged(path, found)
     return examples
+
+
+def _check_records(path: Path) -> None:
+    """Checks that no record says it is longer than the file.
+
+    TensorFlow would make room for it first.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            position = 0
+            while header := file.read(_LENGTH.size):
+                if len(header) < _LENGTH.size:
+                    break  # TensorFlow tells
+                (length,) = _LENGTH.unpack(header)
+                position += _LENGTH.size + length + 2 * _CHECKSUM_BYTES
+                if position > size:
+                    raise _damaged(path, "a record is longer than the file")
+                file.seek(position)
+    except FileNotFoundError:
+        raise _damaged(path, "the file is gone") from None
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+
+
+def _is_plausible(examples: Examples) -> bool:
+    """Whether the numbers are in the ranges in which kbert writes them."""
+    return bool(
+        (examples.token_ids >= 0).all()
+        and (examples.first_lengths >= 0).all()
+        and (examples.first_lengths <= examples.lengths).all()
+    )
 
 
 def _write_records(path: Path, examples: Examples) -> None:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from kbert.bounded import check_regular
 from kbert.data.compressed import is_compressed
 from kbert.data.csv_files import open_csv
 from kbert.data.examples import (
@@ -93,6 +94,7 @@ def open_source(
         raise not_found(spec, path, f"--data takes {_SPECS}.")
     if path.is_dir():
         return open_folder(path, split, options)
+    check_regular(path, DataError)
     if split not in (None, "train"):
         raise DataError(f'{spec} is a file and has no split "{split}".')
     return _open_file(path, options)

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 import tensorflow_datasets as tfds
 
+from kbert.bounded import read_json, shown
 from kbert.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _CONSTRUCTING = re.compile(
     r'^Failed to construct dataset "\w+", builder_kwargs ".*?}": '
 )
+_OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.\w+(\.\w+)*$")
 _PROBE_SECONDS = 4
 _ROUTES = (
     "Point --set data.data_dir=... to a folder where it is prepared, or name a file or "
@@ -64,9 +65,10 @@ def find_builder(spec: str, data_dir: str | None) -> Any:
     root = data_root(data_dir)
     folder = prepared_folder(root, wanted)
     if folder is not None:
+        _check_features(spec, folder / "features.json")
         try:
             return tfds.builder_from_directory(folder)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{spec}: {folder} holds no readable TFDS data set: {error}"
             ) from error
@@ -117,10 +119,35 @@ def _prepared_configs(base: Path) -> list[str]:
 
 def _default_config(base: Path) -> str | None:
     try:
-        metadata = json.loads((base / ".config" / "metadata.json").read_text())
-    except (OSError, ValueError):
+        metadata = read_json(base / ".config" / "metadata.json", DataError)
+    except DataError:
         return None
     return metadata.get("default_config_name")
+
+
+def _check_features(spec: str, file: Path) -> None:
+    """Refuses a data set for which TFDS would import modules that are not its own.
+
+    Raises:
+        DataError: `features.json` names another one, or is damaged.
+    """
+    if not file.exists():
+        return
+    waiting: list[Any] = [read_json(file, DataError)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        if not isinstance(value, dict):
+            continue
+        waiting += value.values()
+        for key in ("type", "pythonClassName"):
+            name = value.get(key)
+            if isinstance(name, str) and "." in name and not _OWN_CLASS.match(name):
+                raise DataError(
+                    f"{spec}: the features of {file} must be tensorflow-datasets' own. "
+                    f"Received: {shown(name)}, for which code would be imported."
+                )
 
 
 def _download(spec: str, wanted: TfdsName, root: Path) -> Any:

@@ -6,14 +6,14 @@ large file lies in many windows, and a window holds many small files, so that a 
 with a document a file is as good as one large file.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.data.corpus import Corpus
-from kbert.data.pieces import Piece
+from kbert.data.pieces import Piece, Place
 from kbert.data.sentences import split_sentences
 from kbert.data.tokenized_documents import TokenizedDocuments
 from kbert.errors import DataError
@@ -30,11 +30,29 @@ Keep = Callable[[int, int], bool]
 
 @dataclass(frozen=True)
 class FilePiece:
-    """A piece of a document, with the number and the name of its file."""
+    """A piece of a document, with the number and the name of its file.
+
+    Attributes:
+        number: how many pieces of the file come before it.
+    """
 
     piece: Piece
     file_number: int
     file_name: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a window starts, for reading to begin with it.
+
+    Attributes:
+        file_number: the file of its first piece.
+        place: where that piece is in the file.
+    """
+
+    file_number: int
+    place: Place
 
 
 @dataclass
@@ -43,6 +61,7 @@ class Window:
 
     Attributes:
         number: counts from 0.
+        start: where it starts; None while it is empty.
         documents: the texts of the pieces of each document, in the order read, by the
             number of its file and its own in the file.
         num_bytes: size of the texts in UTF-8.
@@ -51,11 +70,15 @@ class Window:
     number: int
     documents: dict[tuple[int, int], list[str]] = field(default_factory=dict)
     num_bytes: int = 0
+    start: Start | None = None
 
     def add(self, item: FilePiece) -> None:
         """Adds a piece; that of a document already here continues it."""
-        text = item.piece.text
-        key = (item.file_number, item.piece.document)
+        piece, text = item.piece, item.piece.text
+        if self.start is None:
+            place = Place(item.number, piece.document, piece.line, piece.offset)
+            self.start = Start(item.file_number, place)
+        key = (item.file_number, piece.document)
         self.documents.setdefault(key, []).append(text)
         self.num_bytes += len(text) if text.isascii() else len(text.encode())
 
@@ -67,7 +90,10 @@ class Window:
 
 
 def read_pieces_of(
-    corpus: Corpus, keep: Keep, order: Iterable[int] | None = None
+    corpus: Corpus,
+    keep: Keep,
+    order: Sequence[int] | None = None,
+    start: Start | None = None,
 ) -> Iterator[FilePiece]:
     """Yields the pieces of the documents to keep.
 
@@ -75,15 +101,23 @@ def read_pieces_of(
         corpus: the files.
         keep: which documents to yield.
         order: the numbers of the files, in the order to read them; None for theirs.
+        start: of a window, whose first piece is the first to yield.
 
     Raises:
         DataError: what a file finds wrong in itself.
     """
-    for number in range(len(corpus.files)) if order is None else order:
+    order = range(len(corpus.files)) if order is None else order
+    if start is not None:
+        order = order[order.index(start.file_number) :]
+    for number in order:
         file = corpus.files[number]
-        for piece in file.pieces():
+        place = None
+        if start is not None and number == start.file_number:
+            place = start.place
+        first = 0 if place is None else place.number
+        for piece_number, piece in enumerate(file.pieces(place), first):
             if keep(number, piece.document):
-                yield FilePiece(piece, number, file.name)
+                yield FilePiece(piece, number, file.name, piece_number)
 
 
 def windows(
@@ -91,6 +125,7 @@ def windows(
     num_bytes: int = WINDOW_BYTES,
     *,
     need_two_documents: bool,
+    first_number: int = 0,
 ) -> Iterator[Window]:
     """Gathers pieces to windows of `num_bytes` or a piece more; the last may have less.
 
@@ -102,13 +137,14 @@ def windows(
         need_two_documents: a window with a single document, which next-sentence
             prediction cannot use, is not full yet; the last of all joins the one
             before. Only if all pieces are of one document is there one such window.
+        first_number: the number of the window that starts with the first of the pieces.
 
     Raises:
         DataError: one document fills 8 windows where two documents are needed.
     """
     least = 2 if need_two_documents else 1
     full: Window | None = None  # held back for the last window to join it
-    window = Window(0)
+    window = Window(first_number)
     for item in pieces:
         window.add(item)
         if window.num_bytes < num_bytes:

@@ -25,6 +25,7 @@ from tensorflow.core.framework import tensor_pb2
 
 from kbert.errors import ExportError
 from kbert.exporting import probe
+from kbert.exporting.safety import check_export
 
 Libraries = Literal["portable", "all"]
 
@@ -101,6 +102,7 @@ class FreshServable:
         if self._process is None:
             self._start()
         else:
+            check_export(self._folder, root=self._folder.parent)
             self._request({"load": str(self._folder)})
 
     def call(
@@ -143,6 +145,7 @@ class FreshServable:
         return [match[1] for match in matches if match]
 
     def _start(self) -> None:
+        check_export(self._folder, root=self._folder.parent)
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             # -P: the folder of the script, with other modules, is not searched.

@@ -1,7 +1,6 @@
 """Texts with the answers that an exported model has to give: what was trained."""
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kbert.bounded import read_json
 from kbert.errors import ExportError
 from kbert.files import write_json
 
@@ -178,7 +178,7 @@ class Golden:
             ExportError: the file is damaged.
         """
         try:
-            values = json.loads(file.read_text("utf-8"))
+            values = read_json(file, ExportError)
             calls = {
                 str(name): GoldenCall(
                     {key: _from_json(rows) for key, rows in call["inputs"].items()},
@@ -187,7 +187,16 @@ class Golden:
                 for name, call in values["signatures"].items()
             }
             return cls(str(values["precision"]), float(values["tolerance"]), calls)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ExportError as error:
+            raise ExportError(f"{file} is damaged: {error}") from None
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ExportError(
                 f"{file} is damaged: {error}. Export the run again."
             ) from None

@@ -9,10 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kbert.bounded import read_bounded
 from kbert.errors import ConfigError, ServingError
 from kbert.protos import BatchingParameters, MonitoringConfig, SSLConfig, parse_text
 from kbert.serving.batching_options import read_batching_options
 from kbert.serving.metrics import DEFAULT_PATH
+
+MAX_FILE_BYTES = 1_000_000
 
 
 def read_file(path: Path, flag: str) -> str:
@@ -22,9 +25,10 @@ def read_file(path: Path, flag: str) -> str:
         ServingError: it cannot be read, or is no text.
     """
     try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ServingError(f"--{flag} {path}: {error.strerror}.") from None
+        return read_bounded(path, MAX_FILE_BYTES, ServingError).decode("utf-8")
+    except ServingError as error:
+        reason = str(error).replace(" cannot be read:", ":", 1)
+        raise ServingError(f"--{flag} {reason}") from None
     except UnicodeDecodeError:
         raise ServingError(f"--{flag} {path} is no text in UTF-8.") from None
 

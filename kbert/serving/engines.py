@@ -19,7 +19,12 @@ _MODELS_IN_IMAGE = "/models"
 _FILES_IN_IMAGE = "/mnt"
 
 # kbert's own, which TensorFlow Serving has nothing like.
-_OWN = ("max_body_bytes", "max_pending_requests")
+_OWN = (
+    "max_body_bytes",
+    "max_pending_requests",
+    "max_rows_per_request",
+    "max_text_bytes",
+)
 _FILE_FLAGS = (
     "model_config_file",
     "batching_parameters_file",

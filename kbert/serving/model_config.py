@@ -6,8 +6,10 @@ from typing import Any
 
 from tensorflow_serving.config import model_server_config_pb2
 
+from kbert.bounded import read_bounded
 from kbert.errors import ConfigError, ServingError
 from kbert.protos import parse_text
+from kbert.serving.config_files import MAX_FILE_BYTES
 from kbert.serving.status import Code, StatusError
 
 logger = logging.getLogger(__name__)
@@ -24,9 +26,10 @@ def read_model_config(path: Path) -> model_server_config_pb2.ModelServerConfig:
         ConfigError: it is no such message, or names no models that can be served.
     """
     try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise ServingError(f"--model_config_file {path}: {error.strerror}.") from None
+        text = read_bounded(path, MAX_FILE_BYTES, ServingError).decode("utf-8")
+    except ServingError as error:
+        reason = str(error).replace(" cannot be read:", ":", 1)
+        raise ServingError(f"--model_config_file {reason}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"--model_config_file {path} is no text in UTF-8.") from None
     config = parse_text(text, model_server_config_pb2.ModelServerConfig, str(path))

@@ -53,6 +53,8 @@ class ServerOptions:
         load_retry_interval_micros: between two tries to load a broken version.
         max_body_bytes: largest request that either protocol reads.
         max_pending_requests: how many may be worked on or wait, over both protocols.
+        max_rows_per_request: texts or examples of one request.
+        max_text_bytes: of one text.
     """
 
     model_name: str | None = None
@@ -84,6 +86,8 @@ class ServerOptions:
     enable_serialization_as_tensor_content: bool = False
     max_body_bytes: int = 64 * MEBIBYTE
     max_pending_requests: int = 256
+    max_rows_per_request: int = 1024
+    max_text_bytes: int = MEBIBYTE
 
     def __post_init__(self) -> None:
         for name in ("port", "rest_api_port"):
@@ -113,6 +117,8 @@ _SMALLEST = {
     "tensorflow_inter_op_parallelism": 0,
     "max_body_bytes": 1,
     "max_pending_requests": 1,
+    "max_rows_per_request": 1,
+    "max_text_bytes": 1,
 }
 
 

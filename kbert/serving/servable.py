@@ -15,11 +15,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import deprecation
 
-from kbert.errors import ConfigError
+from kbert.errors import ConfigError, ExportError
+from kbert.exporting.safety import check_export
 from kbert.serving import op_libraries
 from kbert.serving.batching import Batcher
 from kbert.serving.batching_options import read_batching_options
 from kbert.serving.memory import release_memory
+from kbert.serving.request_limits import DEFAULT_LIMITS, RequestLimits
 from kbert.serving.status import Code, StatusError, from_tensorflow
 from kbert.serving.warmup_replay import replay_warmup
 
@@ -51,6 +53,7 @@ class LoadOptions:
         intra_op_threads: threads an operation may use, in all of the process; 0 for
             one a core. The first version that is loaded settles it.
         inter_op_threads: operations that may run at once; as above.
+        limits: of a request.
     """
 
     warmup: bool = True
@@ -58,6 +61,7 @@ class LoadOptions:
     batching: Any = None
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    limits: RequestLimits = DEFAULT_LIMITS
 
 
 class Servable:
@@ -72,9 +76,16 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, version: int, path: Path, session: Any, signatures: Any
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        session: Any,
+        signatures: Any,
+        limits: RequestLimits,
     ) -> None:
         self.name, self.version, self.path = name, version, path
+        self._limits = limits
         self.signatures: dict[str, Any] = signatures
         self._session = session
         self._batcher: Batcher | None = None
@@ -131,10 +142,13 @@ class Servable:
                     "Could not find SavedModel .pb or .pbtxt at supplied export "
                     f"directory path: {path}"
                 )
+            check_export(path, root=path.parent)
             # Deprecated it may be, but it is how TensorFlow Serving loads.
             with graph.as_default(), deprecation.silence():
                 load = tf.compat.v1.saved_model.loader.load
                 meta_graph = load(session, _TAGS, str(path))
+        except ExportError as error:
+            status = StatusError(Code.FAILED_PRECONDITION, str(error))
         except tf.errors.OpError as error:
             status = _status_of(error)
         except tuple(_LOAD_ERRORS) as error:
@@ -144,7 +158,8 @@ class Servable:
             status = StatusError(code, str(error))
         else:
             graph.finalize()
-            return cls(name, version, path, session, dict(meta_graph.signature_def))
+            signatures = dict(meta_graph.signature_def)
+            return cls(name, version, path, session, signatures, options.limits)
         session.close()
         raise status
 
@@ -167,10 +182,12 @@ class Servable:
             timeout: seconds; None for as long as it takes.
 
         Raises:
-            StatusError: INVALID_ARGUMENT, a shape or value is not the signature's;
+            StatusError: INVALID_ARGUMENT, a shape or value is not the signature's,
+                or there are more rows or longer texts than the limits allow;
                 DEADLINE_EXCEEDED; UNAVAILABLE, the queue of batches is full; or what
                 the graph gives.
         """
+        self._limits.check(inputs)
         if self._batcher is None or not inputs:
             return self._run_session(signature_name, inputs, outputs, timeout)
         return self._batcher.run(signature_name, inputs, outputs, timeout)

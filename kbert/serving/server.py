@@ -24,6 +24,7 @@ from kbert.serving.model_config import read_model_config, single_model_config
 from kbert.serving.options import ServerOptions, parse_channel_arguments
 from kbert.serving.page import make_page
 from kbert.serving.prepared import Prepared
+from kbert.serving.request_limits import RequestLimits
 from kbert.serving.rest import RestApp, RestOptions
 from kbert.serving.rest_server import RestServer
 from kbert.serving.servable import LoadOptions
@@ -219,6 +220,7 @@ def _manager_options(options: ServerOptions, batching: Any) -> ManagerOptions:
         batching=batching,
         intra_op_threads=options.tensorflow_intra_op_parallelism,
         inter_op_threads=options.tensorflow_inter_op_parallelism,
+        limits=RequestLimits(options.max_rows_per_request, options.max_text_bytes),
     )
     return ManagerOptions(
         load=load,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kbert.bounded import shown
 from kbert.errors import RunError
 from kbert.tasks.base import Task
 from kbert.tasks.masked_lm import MaskedLM
@@ -24,10 +25,10 @@ def task_from_dict(values: Mapping[str, Any], source: str) -> Task:
             f"{source} is of a pretrained run, which fills masks and knows no labels. "
             "Fine-tune it first: kbert finetune --preset RUN --data DATA"
         )
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise RunError(
-            f"{source} holds the task {name!r}, which this version of kbert does not "
-            f"know. It knows: {', '.join(TASKS)}."
+            f"{source} holds the task {shown(name)}, which this version of kbert does "
+            f"not know. It knows: {', '.join(TASKS)}."
         )
     return TASKS[name].from_dict(values)
 

@@ -47,7 +47,11 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
-        """The task that `to_dict` described."""
+        """The task that `to_dict` described.
+
+        Raises:
+            RunError: the values are none that `to_dict` gives.
+        """
 
     @abstractmethod
     def targets(self, dataset: EncodedDataset) -> np.ndarray:

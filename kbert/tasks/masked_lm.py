@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import keras
 import keras_hub
 
+from kbert.bounded import shown
 from kbert.data.sources import Columns
 from kbert.errors import RunError
-from kbert.preset_files import read_json
+from kbert.preset_files import preset_file
+from kbert.presets import load_backbone_of
+from kbert.saved_tasks import TASK, TASK_WEIGHTS, load_head, read_saved_task
 
 _MODEL_CLASS = "BertMaskedLM"
-_TASK_WEIGHTS = "task.weights.h5"
 # [CLS], one token and [SEP].
 _MIN_LENGTH = 3
 
@@ -107,7 +109,9 @@ class MaskedLM:
                 silently make a random one.
         """
         _check_has_head(Path(folder))
-        model = keras_hub.models.BertMaskedLM.from_preset(folder, dtype=dtype)
+        preset = Path(folder)
+        model = keras_hub.models.BertMaskedLM(load_backbone_of(preset, dtype=dtype))
+        load_head(model, preset)
         # Rounded to half precision, logits tie and their ranks are lost.
         model.masked_lm_head.dtype_policy = keras.DTypePolicy("float32")
         model.backbone.token_embedding.reverse_dtype = "float32"
@@ -115,13 +119,13 @@ class MaskedLM:
 
 
 def _check_has_head(folder: Path) -> None:
-    config = folder / "task.json"
-    found = read_json(config).get("class_name") if config.is_file() else "no model"
-    if found != _MODEL_CLASS or not (folder / _TASK_WEIGHTS).is_file():
+    found = read_saved_task(folder).class_name or "no model"
+    has_weights = preset_file(folder, TASK_WEIGHTS).exists()
+    if found != _MODEL_CLASS or not has_weights:
         raise RunError(
-            f"The model of a pretrained run is a {_MODEL_CLASS}, in {config} and "
-            f"{_TASK_WEIGHTS}. Received: {found!s:.80}, {_TASK_WEIGHTS} "
-            f"{'there' if (folder / _TASK_WEIGHTS).is_file() else 'missing'}. The run "
+            f"The model of a pretrained run is a {_MODEL_CLASS}, in {folder / TASK} "
+            f"and {TASK_WEIGHTS}. Received: {found:.80}, {TASK_WEIGHTS} "
+            f"{'there' if has_weights else 'missing'}. The run "
             "is damaged: copy it again, or train it again."
         )
 
@@ -135,6 +139,6 @@ def _value(values: Mapping[str, Any], key: str, kind: type, source: str) -> Any:
     if type(value) not in allowed:
         raise RunError(
             f'{source} is damaged: "{key}" must be of type {kind.__name__}. '
-            f"Received: {value!r:.80}."
+            f"Received: {shown(value)}."
         )
     return value

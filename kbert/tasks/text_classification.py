@@ -10,6 +10,7 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from kbert.bounded import is_unicode, shown
 from kbert.data.encoded import EncodedDataset
 from kbert.data.sources import sort_labels
 from kbert.display import list_some
@@ -27,9 +28,12 @@ from kbert.metrics import (
 from kbert.models import BertEncoder, BertForTextClassification
 from kbert.plots import plot_confusion
 from kbert.preset_files import Architecture, read_architecture
+from kbert.presets import load_backbone_of
+from kbert.saved_tasks import load_head, read_saved_task
 from kbert.tasks.base import Task
 from kbert.tasks.served import FEATURES, ServedModel, Signature
 
+_MODEL_CLASS = "BertTextClassifier"
 # Losses are better when smaller.
 _METRICS = (
     "accuracy",
@@ -78,8 +82,23 @@ class TextClassification(Task):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TextClassification":
-        """See `Task.from_dict`."""
-        return cls(labels=tuple(values["labels"]))
+        """See `Task.from_dict`.
+
+        Raises:
+            RunError: the labels are no list of at least two different texts.
+        """
+        labels = values["labels"]
+        if (
+            not isinstance(labels, list)
+            or len(labels) < 2
+            or not all(isinstance(label, str) and is_unicode(label) for label in labels)
+            or len(set(labels)) < len(labels)
+        ):
+            raise RunError(
+                'The run\'s task.json is damaged: "labels" must be a list of at least '
+                f"two different texts. Received: {shown(labels)}."
+            )
+        return cls(labels=tuple(labels))
 
     def targets(self, dataset: EncodedDataset) -> np.ndarray:
         """The class numbers, `[examples]` int32; see `Task.targets`."""
@@ -111,14 +130,22 @@ class TextClassification(Task):
 
     def load_model(self, folder: str, *, dtype: str) -> BertForTextClassification:
         """Of a `BertTextClassifier`; see `Task.load_model`."""
-        saved = keras_hub.models.BertTextClassifier.from_preset(folder)
-        if saved.num_classes != len(self.labels):
+        preset = Path(folder)
+        task = read_saved_task(preset)
+        if task.class_name != _MODEL_CLASS or task.num_classes != len(self.labels):
+            received = task.num_classes if task.class_name == _MODEL_CLASS else "none"
             raise RunError(
-                f"{folder} must be a model of {len(self.labels)} classes, the labels "
-                f"of its run's task.json. Received: {saved.num_classes}. The run is "
-                "damaged: copy it again, or train it again."
+                f"{folder} must be a {_MODEL_CLASS} of {len(self.labels)} classes, the "
+                f"labels of its run's task.json. Received: {shown(received)}. The run "
+                "is damaged: copy it again, or train it again."
             )
-        _, architecture = read_architecture(Path(folder))
+        saved = keras_hub.models.BertTextClassifier(
+            load_backbone_of(preset),
+            num_classes=len(self.labels),
+            dropout=task.dropout,
+        )
+        load_head(saved, preset)
+        _, architecture = read_architecture(preset)
         model = self.build_model(architecture, head_dropout=saved.dropout, dtype=dtype)
         copy_classifier_from_keras_hub(saved, model)
         return model
@@ -133,13 +160,15 @@ class TextClassification(Task):
     ) -> None:
         """As a `BertTextClassifier`; see `Task.save_model`."""
         assert isinstance(model, BertForTextClassification), "built by `build_model`"
+        # Named, here and below: by itself Keras counts the models of a process.
         saved = keras_hub.models.BertTextClassifier(
             build_backbone(model),
             num_classes=len(self.labels),
             preprocessor=keras_hub.models.BertTextClassifierPreprocessor(
-                tokenizer, sequence_length=max_length
+                tokenizer, sequence_length=max_length, name="preprocessor"
             ),
             dropout=model.head_dropout.rate,
+            name="bert_text_classifier",
         )
         copy_classifier_to_keras_hub(model, saved)
         saved.save_to_preset(folder)

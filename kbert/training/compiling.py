@@ -6,7 +6,7 @@ import keras
 
 from kbert.errors import ConfigError
 from kbert.training.optimizer import WarmupSchedule
-from kbert.training.tracing import trace_for_any_shape
+from kbert.training.tracing import trace_for_any_shape, trace_for_each_shape
 
 
 def build_schedule(
@@ -73,3 +73,5 @@ def compile_to_train(
     model.optimizer.build(model.trainable_variables)
     if varying_shapes:
         trace_for_any_shape(model)
+    else:
+        trace_for_each_shape(model)

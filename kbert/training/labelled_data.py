@@ -1,14 +1,15 @@
 """Labelled examples, as they are fed to a training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from kbert.data.batching import Batch, Batching
 from kbert.data.encoded import EncodedDataset
-from kbert.training.loop import Fed
+from kbert.training.feeding import Fed, Update
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,23 @@ class LabelledData:
     @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer updates of one epoch; the same for every epoch."""
-        return len(self.batching.groups(self.dataset.lengths, seed=self.seed))
+        return self.batching.num_shuffled_groups(self.dataset.lengths)
 
-    def updates(self, num_steps: int) -> Iterator[list[Fed]]:
-        """The batches of each update, `num_steps` of them, over the epochs."""
-        step = epoch = 0
+    def updates(
+        self, num_steps: int, start: Mapping[str, Any] | None = None
+    ) -> Iterator[Update]:
+        """See `TrainingData`; a position is the step."""
+        step = 0 if start is None else start["step"]
         while step < num_steps:
+            epoch, number = divmod(step, self.steps_per_epoch)
             groups = self.batching.groups(
                 self.dataset.lengths, seed=self.seed, epoch=epoch
             )
-            for group in groups[: num_steps - step]:
+            for index in range(number, min(len(groups), number + num_steps - step)):
+                group = groups[index]
                 batches = self.batching.batches(self.dataset, group, self.pad_id)
-                yield [self.fill(batch) for batch in batches]
                 step += 1
-            epoch += 1
+                yield Update([self.fill(batch) for batch in batches], {"step": step})
 
     def fill(self, batch: Batch) -> Fed:
         """The batch with its targets and loss weights, zeros in its padding rows."""
@@ -53,4 +57,11 @@ class LabelledData:
         targets[: len(batch.rows)] = self.targets[batch.rows]
         weights = batch.weights.copy()
         weights[: len(batch.rows)] *= self.weights[batch.rows]
-        return Fed(batch.features, targets, weights, len(batch.rows), batch.num_tokens)
+        return Fed(
+            batch.features,
+            targets,
+            weights,
+            len(batch.rows),
+            batch.num_tokens,
+            batch.rows,
+        )

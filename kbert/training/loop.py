@@ -1,41 +1,22 @@
 """The training loop: steps, evaluations, the best weights, when to stop."""
 
+import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol, Self
 
 import keras
 import numpy as np
 
-from kbert.errors import TrainingError
+from kbert.errors import Interrupted, TrainingError
+from kbert.training.feeding import Fed, TrainingData
 from kbert.training.signals import StopSignal
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Fed:
-    """One batch as Keras takes it.
-
-    Attributes:
-        features: the model's inputs.
-        targets: what the loss compares with; a dict where there are several outputs.
-        weights: the weight of each target in the loss, arranged as the targets.
-        num_examples: rows that are no padding.
-        num_tokens: tokens that are no padding.
-    """
-
-    features: dict[str, np.ndarray]
-    targets: np.ndarray | dict[str, np.ndarray]
-    weights: np.ndarray | dict[str, np.ndarray]
-    num_examples: int
-    num_tokens: int
-
-
-class TrainingData(Protocol):
-    """What is fed to the model, in an order that its seed alone decides."""
-
-    def updates(self, num_steps: int) -> Iterator[list[Fed]]:
-        """The batches of each update, `num_steps` of them."""
+# So many updates in a row that are no numbers are no accident.
+MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True)
@@ -48,16 +29,67 @@ class Step:
     num_tokens: int
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is: all that the loop needs to go on. It is JSON.
+
+    Attributes:
+        step: updates made, those that were skipped included.
+        position: where the data go on.
+        evaluated_step: the update after which the last evaluation was.
+        best: the best value of the metric so far, larger is better.
+        disappointments: evaluations since the best one.
+        num_losses: updates with a loss since the last evaluation.
+        loss_sum: of their losses.
+        num_skipped: updates that were skipped, in all.
+        num_skipped_in_a_row: the last ones of them, with none between.
+    """
+
+    step: int = 0
+    position: Mapping[str, Any] | None = None
+    evaluated_step: int = 0
+    best: float | None = None
+    disappointments: int = 0
+    num_losses: int = 0
+    loss_sum: float = 0.0
+    num_skipped: int = 0
+    num_skipped_in_a_row: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave."""
+        return cls(**values)
+
+
 class Listener(Protocol):
     """Who is told how training goes: the run's files, TensorBoard, the person."""
 
     def on_step(self, step: Step) -> None:
-        """After every update."""
+        """After every update that was made."""
 
     def on_evaluation(
-        self, step: int, train_loss: float, metrics: dict[str, Any], *, is_best: bool
+        self,
+        step: int,
+        train_loss: float | None,
+        metrics: dict[str, Any],
+        *,
+        is_best: bool,
     ) -> None:
         """After every evaluation; `is_best` asks to keep the weights."""
+
+
+class Keeper(Protocol):
+    """Who keeps checkpoints."""
+
+    def on_step(self, progress: Progress) -> None:
+        """After every update; keeps one where it is time to."""
+
+    def keep(self, progress: Progress) -> None:
+        """Keeps a checkpoint, if this one is not kept yet."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +103,34 @@ class Plan:
         metric: the metric that chooses the best weights; `loss` is better when
             smaller, every other when larger. None: the latest are the best.
         patience: evaluations without improvement until training stops; None: never.
+        on_nonfinite: what to do where a loss or a gradient is no finite number: stop
+            the training, or skip the update.
     """
 
     total_steps: int
     eval_steps: int
     metric: str | None
     patience: int | None = None
+    on_nonfinite: Literal["stop", "skip"] = "stop"
 
     def value(self, metrics: dict[str, Any]) -> float | None:
         """How good a model with these metrics is; larger is better."""
         if self.metric is None:
             return None
         return -metrics["loss"] if self.metric == "loss" else metrics[self.metric]
+
+    def is_evaluation_due(self, progress: Progress) -> bool:
+        """Whether the weights as they are now are to be evaluated."""
+        step = progress.step
+        if step == progress.evaluated_step:
+            return False
+        return step % self.eval_steps == 0 or step >= self.total_steps
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether all is done, evaluations included."""
+        if self.patience is not None and progress.disappointments >= self.patience:
+            return True
+        return progress.evaluated_step >= self.total_steps
 
 
 def train(
@@ -92,52 +140,135 @@ def train(
     *,
     evaluate: Callable[[int], dict[str, Any]],
     listener: Listener,
-) -> int:
+    keeper: Keeper | None = None,
+    progress: Progress | None = None,
+) -> Progress:
     """Trains a compiled model.
 
     Args:
         evaluate: gives the metrics after a step, whose number it is told.
+        keeper: keeps checkpoints; None: there are none.
+        progress: where an earlier training was stopped, to go on there; None: from
+            the beginning.
 
     Returns:
-        The updates made: fewer than planned where patience ran out.
+        How it ended: with fewer updates than planned where patience ran out.
 
     Raises:
-        TrainingError: the loss is no longer a finite number.
-        Interrupted: SIGINT or SIGTERM came; a step in progress was finished.
+        TrainingError: a loss or a gradient is no finite number, or too many are. The
+            weights are as they were before.
+        Interrupted: SIGINT, SIGTERM or SIGALRM came. A step in progress was finished
+            and a checkpoint kept.
     """
-    best: float | None = None
-    disappointments = 0
-    losses: list[float] = []
-    number = 0
-    with StopSignal("stopped before the first step") as stop:
-        for number, batches in enumerate(data.updates(plan.total_steps), start=1):
-            with stop.deferred():
-                step = update(model, batches, number)
-                stop.message = f"stopped after step {number}"
-                losses.append(step.loss)
-                listener.on_step(step)
-            if number % plan.eval_steps and number != plan.total_steps:
-                continue
-            metrics = evaluate(number)
-            value = plan.value(metrics)
-            is_best = best is None or value is None or value > best
-            best = value if is_best else best
-            disappointments = 0 if is_best else disappointments + 1
-            train_loss = float(np.mean(losses))
-            losses.clear()
-            with stop.deferred():
-                listener.on_evaluation(number, train_loss, metrics, is_best=is_best)
-            if plan.patience is not None and disappointments >= plan.patience:
-                break
-    return number
+    progress = progress or Progress()
+    where = f"after step {progress.step}" if progress.step else "before the first step"
+    with StopSignal(f"stopped {where}") as stop:
+        try:
+            if plan.is_evaluation_due(progress):  # it was cut short
+                progress = _evaluate(progress, plan, evaluate, listener, keeper, stop)
+            updates = data.updates(plan.total_steps, progress.position)
+            while not plan.is_over(progress):
+                given = next(updates)
+                with stop.deferred():
+                    progress = _step(
+                        model, given.batches, given.position, progress, plan, listener
+                    )
+                    stop.message = f"stopped after step {progress.step}"
+                    if keeper is not None:
+                        keeper.on_step(progress)
+                if plan.is_evaluation_due(progress):
+                    progress = _evaluate(
+                        progress, plan, evaluate, listener, keeper, stop
+                    )
+        except Interrupted:
+            if keeper is not None and progress.step:
+                keeper.keep(progress)
+            raise
+    return progress
+
+
+def _step(
+    model: keras.Model,
+    batches: list[Fed],
+    position: Mapping[str, Any],
+    before: Progress,
+    plan: Plan,
+    listener: Listener,
+) -> Progress:
+    """One update, or one that is skipped."""
+    now = replace(before, step=before.step + 1, position=position)
+    try:
+        step = update(model, batches, now.step)
+    except NonFiniteError as error:
+        examples = ", ".join(str(i) for batch in batches for i in batch.example_ids)
+        logger.warning("%s. Examples of the update: %s", error.what, examples)
+        if plan.on_nonfinite == "stop":
+            raise
+        skipped = before.num_skipped_in_a_row + 1
+        if skipped >= MOST_SKIPPED:
+            what = f"{skipped} updates in a row were skipped: {error.what}"
+            raise diverged(what) from None
+        return replace(
+            now, num_skipped=before.num_skipped + 1, num_skipped_in_a_row=skipped
+        )
+    listener.on_step(step)
+    return replace(
+        now,
+        num_losses=before.num_losses + 1,
+        loss_sum=before.loss_sum + step.loss,
+        num_skipped_in_a_row=0,
+    )
+
+
+def _evaluate(
+    progress: Progress,
+    plan: Plan,
+    evaluate: Callable[[int], dict[str, Any]],
+    listener: Listener,
+    keeper: Keeper | None,
+    stop: StopSignal,
+) -> Progress:
+    metrics = evaluate(progress.step)
+    value = plan.value(metrics)
+    is_best = progress.best is None or value is None or value > progress.best
+    train_loss = (
+        progress.loss_sum / progress.num_losses if progress.num_losses else None
+    )
+    with stop.deferred():
+        listener.on_evaluation(progress.step, train_loss, metrics, is_best=is_best)
+        progress = replace(
+            progress,
+            evaluated_step=progress.step,
+            best=value if is_best else progress.best,
+            disappointments=0 if is_best else progress.disappointments + 1,
+            num_losses=0,
+            loss_sum=0.0,
+        )
+        if keeper is not None:
+            keeper.keep(progress)
+    return progress
+
+
+class NonFiniteError(TrainingError):
+    """A loss or a gradient that is no finite number.
+
+    Attributes:
+        what: what it is, in a few words.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(_diverged(what))
+        self.what = what
 
 
 def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
     """One optimizer update, over one batch or several accumulated ones.
 
     Raises:
-        TrainingError: the loss is no finite number.
+        NonFiniteError: the loss or the gradient is no finite number. With kbert's
+            optimizers the weights are as they were before.
     """
+    num_skipped = _num_skipped(model)
     losses = []
     for batch in batches:
         logs = model.train_on_batch(
@@ -146,7 +277,9 @@ def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
         losses.append(float(logs["loss"]))
     loss = float(np.mean(losses))
     if not math.isfinite(loss):
-        raise diverged(f"the loss at step {number} is {loss}")
+        raise NonFiniteError(f"the loss at step {number} is {loss}")
+    if _num_skipped(model) != num_skipped:
+        raise NonFiniteError(f"the gradient at step {number} is no finite number")
     return Step(
         number=number,
         loss=loss,
@@ -155,9 +288,22 @@ def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
     )
 
 
+def _num_skipped(model: keras.Model) -> int:
+    """The updates that the optimizer left out so far; 0 for one that never does.
+
+    One with a loss scale is not asked: it leaves out updates to find its scale.
+    """
+    counter = getattr(model.optimizer, "num_skipped", None)
+    return 0 if counter is None else int(keras.ops.convert_to_numpy(counter))
+
+
 def diverged(what: str) -> TrainingError:
     """The error of a training that went astray, with what to try."""
-    return TrainingError(
+    return TrainingError(_diverged(what))
+
+
+def _diverged(what: str) -> str:
+    return (
         f"training has diverged: {what}. Try a smaller learning rate "
         "(--learning-rate), a longer warm-up (--set train.warmup_ratio=0.2), or "
         "--precision float32 where half precision was in use."

@@ -3,9 +3,10 @@
 Axes: B rows of a batch, T tokens, P prediction slots.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from keras import ops
 from kbert.data.pretraining import ExampleSource
 from kbert.data.pretraining_examples import Examples
 from kbert.models import MASKED_LM, NEXT_SENTENCE
-from kbert.training.loop import Fed
+from kbert.training.feeding import Fed, Update
 
 Mask = Callable[[np.ndarray, np.ndarray], dict[str, Any]]
 
@@ -61,17 +62,34 @@ class MaskedData:
         """The same with one phase alone."""
         return replace(self, phases=[phase])
 
-    def updates(self, num_steps: int) -> Iterator[list[Fed]]:
-        """The batches of each update, `num_steps` of them at most."""
-        num_seen = 0
+    def updates(
+        self, num_steps: int, start: Mapping[str, Any] | None = None
+    ) -> Iterator[Update]:
+        """See `TrainingData`; ends with the last phase if that is earlier.
+
+        A position is the step, and epoch, block and number in the block of the example
+        of the current phase that comes next.
+        """
+        step, place = (0, _Place()) if start is None else _parse(start)
+        bookmark = None if start is None else start.get("bookmark")
+        num_before = num_seen = 0  # updates and examples of the phases before
         for phase in self.phases:
             rows = phase.num_rows * self.accumulation
-            groups = _groups(phase.source, rows)
-            for _ in range(min(num_steps, phase.num_steps)):
-                yield self.feed(phase, next(groups), first_draw=num_seen)
-                num_seen += rows
-            groups.close()
-            num_steps -= phase.num_steps
+            end = num_before + phase.num_steps
+            num_left = min(num_steps, end) - step
+            if num_left > 0:
+                if bookmark is not None:
+                    phase.source.use_bookmark(place.epoch, bookmark)
+                groups = _groups(phase.source, rows, place)
+                for group, place in islice(groups, num_left):
+                    first_draw = num_seen + (step - num_before) * rows
+                    batches = self.feed(phase, group, first_draw=first_draw)
+                    step += 1
+                    place = _Place() if step == end else place
+                    yield Update(batches, _position(step, place, phase.source))
+                groups.close()
+                place, bookmark = _Place(), None
+            num_before, num_seen = end, num_seen + phase.num_steps * rows
 
     def feed(self, phase: Phase, group: Examples, *, first_draw: int) -> list[Fed]:
         """The batches of one update.
@@ -82,7 +100,8 @@ class MaskedData:
                 decides the masks.
         """
         size = phase.num_rows
-        draws = (np.arange(len(group)) + first_draw).astype(np.uint32)
+        numbers = np.arange(len(group)) + first_draw
+        draws = numbers.astype(np.uint32)
         batches = []
         for start in range(0, len(group), size):
             rows = np.arange(start, min(start + size, len(group)))
@@ -94,8 +113,8 @@ class MaskedData:
         # So that the mean over all slots is the mean over the masked tokens.
         scale = sum(w.size for w in weights) / max(1.0, sum(w.sum() for w in weights))
         return [
-            self._fed(group, *batch, weight * scale)
-            for batch, weight in zip(batches, weights, strict=True)
+            self._fed(group, rows, features, masked, weight * scale, numbers[rows])
+            for (rows, features, masked), weight in zip(batches, weights, strict=True)
         ]
 
     def _fed(
@@ -105,6 +124,7 @@ class MaskedData:
         features: dict[str, np.ndarray],
         masked: dict[str, np.ndarray],
         slot_weights: np.ndarray,
+        numbers: np.ndarray,
     ) -> Fed:
         num_tokens = int(features["padding_mask"].sum())
         fed = {
@@ -117,7 +137,7 @@ class MaskedData:
         if self.next_sentence:
             targets[NEXT_SENTENCE] = group.next_sentence_labels[rows]
             weights[NEXT_SENTENCE] = np.ones(len(rows), np.float32)
-        return Fed(fed, targets, weights, len(rows), num_tokens)
+        return Fed(fed, targets, weights, len(rows), num_tokens, numbers)
 
 
 def lay_out(
@@ -151,21 +171,60 @@ def compile_mask(layer: keras.layers.Layer) -> Mask:
     return layer
 
 
-def _groups(source: ExampleSource, size: int) -> Generator[Examples]:
-    """The examples in groups of `size`, over the epochs, without end."""
+class _Place(NamedTuple):
+    """Where an example lies in its source."""
+
+    epoch: int = 0
+    block: int = 0
+    example: int = 0
+
+
+def _position(step: int, place: _Place, source: ExampleSource) -> dict[str, Any]:
+    position: dict[str, Any] = {"step": step, **place._asdict()}
+    bookmark = source.bookmark(place.epoch, place.block)
+    return position if bookmark is None else position | {"bookmark": bookmark}
+
+
+def _parse(position: Mapping[str, Any]) -> tuple[int, _Place]:
+    place = _Place(*(position[name] for name in _Place._fields))
+    return position["step"], place
+
+
+def _groups(
+    source: ExampleSource, size: int, start: _Place
+) -> Generator[tuple[Examples, _Place]]:
+    """The examples in groups of `size`, over the epochs, without end.
+
+    Args:
+        start: the first example.
+
+    Yields:
+        The examples, and the place of the one after them.
+    """
     waiting: list[Examples] = []
     num_waiting = 0
-    epoch = 0
+    epoch, first_block, first = start
     while True:
-        for block in source.blocks(epoch):
-            waiting.append(block)
-            num_waiting += len(block)
+        for block, examples in enumerate(
+            source.blocks(epoch, first_block), first_block
+        ):
+            if first:
+                examples = examples.select(np.arange(first, len(examples)))
+            # What waited fills no group, so that every group ends in this block.
+            num_before = num_waiting - first
+            first = 0
+            waiting.append(examples)
+            num_waiting += len(examples)
             if num_waiting < size:
                 continue
             ready = Examples.concatenate(waiting)
             full = num_waiting - num_waiting % size
-            for start in range(0, full, size):
-                yield ready.select(np.arange(start, start + size))
+            for end in range(size, full + 1, size):
+                place = _Place(epoch, block, end - num_before)
+                if end == num_waiting:
+                    place = _Place(epoch, block + 1)
+                yield ready.select(np.arange(end - size, end)), place
             num_waiting -= full
             waiting = [ready.select(np.arange(full, len(ready)))]
         epoch += 1
+        first_block = 0

@@ -64,7 +64,8 @@ class AdamW(keras.optimizers.Adam):
 
     Weight decay (Loshchilov & Hutter 2019) leaves out biases and LayerNorm, and
     follows the variable's own learning rate. A schedule counts updates, also where
-    gradients of several batches are accumulated for one.
+    gradients of several batches are accumulated for one. Where a gradient is no finite
+    number nothing is updated, and `num_skipped` counts it.
 
     Args:
         learning_rate: a rate or a schedule.
@@ -96,6 +97,9 @@ class AdamW(keras.optimizers.Adam):
             0.0 if v.name in _NOT_DECAYED else self.decay for v in var_list
         ]
         super().build(var_list)
+        self.num_skipped = self.add_variable(
+            shape=(), initializer="zeros", dtype="int32", name="num_skipped"
+        )
 
     def update_step(self, gradient, variable, learning_rate):  # type: ignore[no-untyped-def]
         index = self._get_variable_index(variable)
@@ -123,15 +127,43 @@ class AdamW(keras.optimizers.Adam):
         )
 
     def _clip_gradients(self, grads):  # type: ignore[no-untyped-def]
-        if not self.global_clipnorm:
-            return super()._clip_gradients(grads)
         # A table's rows are made a whole table once, and not by every use of them.
         dense = [None if g is None else ops.convert_to_tensor(g) for g in grads]
         norm = ops.sqrt(sum(sum_of_squares(g) for g in dense if g is not None))
+        self._is_finite = ops.isfinite(norm)
+        self.num_skipped.assign_add(1 - ops.cast(self._is_finite, "int32"))
+        if not self.global_clipnorm:
+            return super()._clip_gradients(dense)
         factor = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
-        # No number where the norm is none: the loop stops, instead of training on.
-        factor = factor + (norm - norm)
         return [None if g is None else g * ops.cast(factor, g.dtype) for g in dense]
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):  # type: ignore[no-untyped-def]
+        def update():  # type: ignore[no-untyped-def]
+            super(AdamW, self)._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+
+        if keras.backend.backend() == "tensorflow":
+            ops.cond(self._is_finite, update, lambda: None)
+        else:
+            update()
+
+    # On other backends a branch must not assign: each assignment chooses instead.
+
+    def assign(self, variable, value):  # type: ignore[no-untyped-def]
+        super().assign(variable, self._if_finite(value, variable))
+
+    def assign_add(self, variable, value):  # type: ignore[no-untyped-def]
+        super().assign_add(variable, self._if_finite(value, 0.0))
+
+    def assign_sub(self, variable, value):  # type: ignore[no-untyped-def]
+        super().assign_sub(variable, self._if_finite(value, 0.0))
+
+    def _if_finite(self, value, otherwise):  # type: ignore[no-untyped-def]
+        if keras.backend.backend() == "tensorflow":
+            return value
+        otherwise = ops.convert_to_tensor(otherwise, value.dtype)
+        return ops.where(self._is_finite, value, otherwise)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"decay": self.decay, "rates": self.rates}

@@ -11,7 +11,7 @@ from kbert.errors import Interrupted
 
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into `Interrupted`, at a moment that loses nothing.
+    """Makes SIGINT, SIGTERM and SIGALRM `Interrupted`, at a moment that loses nothing.
 
     Within `deferred` a signal is kept until the block has ended; a second one acts
     at once, as it would have without this class. Outside the main thread, where
@@ -44,7 +44,7 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self._previous[number] = signal.signal(number, self._take)
         return self
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from kbert.config import FinetuneConfig, Settings, load_config
+from kbert.errors import ConfigError
 from kbert.pretrain_settings import PretrainConfig
-from kbert.runs import open_run
+from kbert.runs import find_config, open_run
 from kbert.workflows import finetune as finetuning
 from kbert.workflows import pretrain as pretraining
 from kbert.workflows.applying import check_precision
@@ -32,6 +33,7 @@ def finetune(
     max_length: int | None = None,
     precision: str | None = None,
     seed: int | None = None,
+    resume: PathLike | None = None,
 ) -> Run:
     """Fine-tunes a preset, as `kbert finetune` does.
 
@@ -49,10 +51,12 @@ def finetune(
         max_length: tokens kept of a text.
         precision: a Keras dtype policy, or `auto`.
         seed: of everything random.
+        resume: a run to go on with, in its folder and with its settings.
 
     Raises:
         kbert.errors.UserError: a mistake in any of it.
     """
+    _check_resume(resume, output)
     short = {
         "model.preset": preset,
         "data.source": data,
@@ -65,8 +69,12 @@ def finetune(
     }
     given = {key: value for key, value in short.items() if value is not None}
     options = {**(settings or {}), **given}
-    loaded = _load(FinetuneConfig, config, options)
-    return Run(finetuning.finetune(loaded, output=_path(output), progress=progress))
+    loaded = _load(FinetuneConfig, config, options, resume)
+    return Run(
+        finetuning.finetune(
+            loaded, output=_path(output), progress=progress, resume=_path(resume)
+        )
+    )
 
 
 def pretrain(
@@ -85,6 +93,7 @@ def pretrain(
     max_length: int | None = None,
     precision: str | None = None,
     seed: int | None = None,
+    resume: PathLike | None = None,
 ) -> Run:
     """Trains or adapts a BERT on text without labels, as `kbert pretrain` does.
 
@@ -104,10 +113,12 @@ def pretrain(
         max_length: tokens of an example.
         precision: a Keras dtype policy, or `auto`.
         seed: of everything random.
+        resume: a run to go on with, in its folder and with its settings.
 
     Raises:
         kbert.errors.UserError: a mistake in any of it.
     """
+    _check_resume(resume, output)
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     short = {
@@ -123,8 +134,12 @@ def pretrain(
         "train.seed": seed,
     }
     given = {key: value for key, value in short.items() if value is not None}
-    loaded = _load(PretrainConfig, config, {**(settings or {}), **given})
-    return Run(pretraining.pretrain(loaded, output=_path(output), progress=progress))
+    loaded = _load(PretrainConfig, config, {**(settings or {}), **given}, resume)
+    return Run(
+        pretraining.pretrain(
+            loaded, output=_path(output), progress=progress, resume=_path(resume)
+        )
+    )
 
 
 def load(
@@ -145,9 +160,22 @@ def load(
 
 
 def _load(
-    config_class: type[Config], file: PathLike | None, options: Mapping[str, Any]
+    config_class: type[Config],
+    file: PathLike | None,
+    options: Mapping[str, Any],
+    resume: PathLike | None,
 ) -> Config:
-    return load_config(config_class, file=_path(file), options=plain_values(options))
+    base = None if resume is None else find_config(Path(resume), config_class)
+    return load_config(
+        config_class, base=base, file=_path(file), options=plain_values(options)
+    )
+
+
+def _check_resume(resume: PathLike | None, output: PathLike | None) -> None:
+    if resume is not None and output is not None:
+        raise ConfigError(
+            f"resume={resume} goes on in its own folder. Leave output={output} out."
+        )
 
 
 def _path(path: PathLike | None) -> Path | None:

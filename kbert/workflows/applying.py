@@ -2,7 +2,7 @@
 
 import os
 
-from kbert.errors import ConfigError
+from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset, resolve_preset
 from kbert.runs import RunFolder
 from kbert.tokenization import WordPieceTokenizer
@@ -34,6 +34,20 @@ def tokenizer_of(preset: Preset) -> WordPieceTokenizer:
         lowercase=preset.lowercase,
         strip_accents=preset.strip_accents,
     )
+
+
+def check_max_length(max_length: int, preset: Preset, source: object) -> None:
+    """Checks that a run's texts are no longer than its model has positions.
+
+    Raises:
+        RunError: they may be; `source` names the file that says so.
+    """
+    if max_length > preset.max_sequence_length:
+        raise RunError(
+            f'{source} is damaged: "max_length" must be at most '
+            f"{preset.max_sequence_length}, the positions of the run's model. "
+            f"Received: {max_length:,}."
+        )
 
 
 def check_precision(name: str) -> str:

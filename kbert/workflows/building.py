@@ -37,6 +37,7 @@ class Trainee:
             list(preset.vocabulary),
             lowercase=preset.lowercase,
             strip_accents=preset.strip_accents,
+            name="tokenizer",
         )
         num_bytes = _BYTES_PER_WEIGHT * self.model.count_params()
         with run.writing_model(num_bytes) as folder:

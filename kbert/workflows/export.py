@@ -193,6 +193,7 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
     data = {
         split: {**facts, "name": _last_part(facts.get("name", ""))}
         for split, facts in info.get("data", {}).items()
+        if isinstance(facts, dict)
     }
     return {
         "preset": _last_part(folder.read_config().model.preset),

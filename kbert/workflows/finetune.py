@@ -1,6 +1,7 @@
 """Fine-tuning: from a preset and labelled texts to a run."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,17 +11,21 @@ import numpy as np
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted
-from kbert.new_runs import create_run
+from kbert.new_runs import new_run
 from kbert.plots import plot_curves
 from kbert.runs import RunFolder
-from kbert.training.loop import diverged, train
+from kbert.training.loop import Progress, diverged, train
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.building import Trainee
-from kbert.workflows.job import Job, prepare
+from kbert.workflows.checkpointing import Checkpointer, RunState
+from kbert.workflows.job import Job, prepare, run_bytes
 from kbert.workflows.predictor import Predictor
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
+from kbert.workflows.resuming import Resumption, go_on, resuming
+
+logger = logging.getLogger(__name__)
 
 
 def finetune(
@@ -28,6 +33,7 @@ def finetune(
     *,
     output: Path | None = None,
     progress: TextIO | None = None,
+    resume: Path | None = None,
 ) -> RunFolder:
     """Fine-tunes a preset and writes a run.
 
@@ -35,30 +41,72 @@ def finetune(
         config: the settings.
         output: the run folder; a free `runs/DATA-PRESET` where none is given.
         progress: where to show the progress line; None for none.
+        resume: a run to go on with, in place of `output`. `config` is its own, with
+            more epochs or steps perhaps.
 
     Raises:
         UserError: a mistake in the settings, the data, the preset or the output;
             nothing is written then.
         TrainingError: the loss is no longer a number.
         Interrupted: a signal ended the training between two steps; the run holds
-            the best model so far.
+            the best model so far and a checkpoint to go on from.
         KeyboardInterrupt: at any other moment; the run is as it was then.
     """
     record = Record()
-    job = prepare(config, output, progress)
-    trainee = job.build()
-    run = create_run(job.path, job.config)
-    run.write_task(job.describe_task())
-    listener = _listen(run, job, trainee, progress)
+    with contextlib.ExitStack() as held:
+        resumption = None if resume is None else held.enter_context(resuming(resume))
+        if resumption is not None and resumption.is_finished(config):
+            logger.info("%s is finished: nothing is left to do", resume)
+            return resumption.run
+        job = prepare(config, output, progress, resumption)
+        trainee = job.build()
+        if resumption is None:
+            run = held.enter_context(new_run(job.path, job.config))
+        else:
+            resumption.restore(trainee.model)
+            needed = run_bytes(job.preset, job.config.train)
+            run = resumption.begin(job.config, needed_bytes=needed)
+        run.write_task(job.describe_task())
+        _run(run, job, trainee, record, progress, resumption)
+    return run
+
+
+def _run(
+    run: RunFolder,
+    job: Job,
+    trainee: Trainee,
+    record: Record,
+    progress: TextIO | None,
+    resumption: Resumption | None,
+) -> None:
+    """Trains, from the beginning or from where a run was, and evaluates."""
+    state = None if resumption is None else resumption.state
+    listener = _listen(run, job, trainee, progress, state)
+    if state is not None:
+        record.resume(run.read_info(), step=state.progress.step, seconds=state.seconds)
     record.begin(run, precision=str(job.choice), data=job.describe_data())
+    keeper = Checkpointer(
+        run,
+        trainee.model,
+        job.config.train,
+        data=job.data_digest,
+        listener=listener,
+        seconds=record.training_seconds,
+        kept=None if state is None else state.progress,
+    )
     with _noting_early_ends(run, job, trainee, listener, record):
-        steps = _train(job, trainee, listener)
+        ended = _train(
+            job, trainee, listener, keeper, None if state is None else state.progress
+        )
         record.note_trained()
         _finish(run, job, listener, progress)
     record.finish(
-        steps=steps, best_step=listener.best_step, train_tokens=listener.num_tokens
+        steps=ended.step,
+        skipped_steps=ended.num_skipped,
+        best_step=listener.best_step,
+        train_tokens=listener.num_tokens,
     )
-    return run
+    keeper.finish()
 
 
 def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
@@ -105,7 +153,8 @@ def _noting_early_ends(
             trainee.save(run, job.preset, job.encoder.max_length)
         record.note_early_end("interrupted")
         raise Interrupted(
-            f"{error}; {_kept(run, listener)}", error.signal_number
+            f"{error}; {_kept(run, listener)}. Go on: {go_on('finetune', run)}",
+            error.signal_number,
         ) from None
     except KeyboardInterrupt as error:
         # Not between two steps, or for the second time: all stays as it is.
@@ -117,7 +166,13 @@ def _noting_early_ends(
         raise
 
 
-def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
+def _train(
+    job: Job,
+    trainee: Trainee,
+    listener: RunListener,
+    keeper: Checkpointer,
+    progress: Progress | None,
+) -> Progress:
     validation = job.datasets.validation
     targets = job.task.targets(validation)
     batching = Batching(job.encoder.max_length, job.config.train.batch_size)
@@ -131,14 +186,24 @@ def _train(job: Job, trainee: Trainee, listener: RunListener) -> int:
 
     try:
         return train(
-            trainee.model, job.data, job.plan, evaluate=evaluate, listener=listener
+            trainee.model,
+            job.data,
+            job.plan,
+            evaluate=evaluate,
+            listener=listener,
+            keeper=keeper,
+            progress=progress,
         )
     finally:
         listener.close()
 
 
 def _listen(
-    run: RunFolder, job: Job, trainee: Trainee, progress: TextIO | None
+    run: RunFolder,
+    job: Job,
+    trainee: Trainee,
+    progress: TextIO | None,
+    state: RunState | None,
 ) -> RunListener:
     return RunListener(
         run,
@@ -148,6 +213,7 @@ def _listen(
         learning_rate=lambda step: float(trainee.schedule(step)),
         save=lambda: trainee.save(run, job.preset, job.encoder.max_length),
         stream=progress,
+        state=None if state is None else state.listener,
     )
 
 

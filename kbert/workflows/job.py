@@ -9,17 +9,20 @@ from typing import Any, TextIO
 
 import keras
 
-from kbert.config import FinetuneConfig
+from kbert.config import FinetuneConfig, TrainSettings
 from kbert.data.batching import Batching, choose_widths, padding_share
 from kbert.data.encoded import Encoder
 from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
 from kbert.tasks import Task, TextClassification
+from kbert.training.checkpoints import digest_of
+from kbert.training.determinism import make_deterministic
 from kbert.training.labelled_data import LabelledData
 from kbert.training.loop import Plan
 from kbert.training.precision import Choice, choose
 from kbert.workflows.building import Trainee, build_trainee
+from kbert.workflows.checkpointing import checkpoint_bytes
 from kbert.workflows.datasets import (
     Datasets,
     Sources,
@@ -30,6 +33,7 @@ from kbert.workflows.datasets import (
 from kbert.workflows.idle import idle_settings, idle_steps
 from kbert.workflows.predictor import build_encoder
 from kbert.workflows.resolving import resolve_config
+from kbert.workflows.resuming import Resumption
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +69,15 @@ class Job:
             eval_steps=settings.eval_steps or self.data.steps_per_epoch,
             metric=settings.best_metric,
             patience=settings.patience,
+            on_nonfinite=settings.on_nonfinite,
         )
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Tells whether what is trained and measured on is what it was."""
+        datasets = (self.datasets.train, self.datasets.validation)
+        fingerprints = [dataset.report.fingerprint for dataset in datasets]
+        return digest_of(*fingerprints, *self.preset.vocabulary)
 
     def describe_task(self) -> dict[str, Any]:
         """What `task.json` says: all that a later command needs beside the model."""
@@ -105,18 +117,24 @@ class Job:
 
 
 def prepare(
-    config: FinetuneConfig, output: Path | None, progress: TextIO | None = None
+    config: FinetuneConfig,
+    output: Path | None,
+    progress: TextIO | None = None,
+    resumption: Resumption | None = None,
 ) -> Job:
     """Checks the settings, the preset, the output and the data, and reads them.
 
     Args:
         output: the run folder; a free `runs/DATA-PRESET` where none is given.
         progress: where to show how far the reading is; None for nowhere.
+        resumption: the run to go on with, in place of `output`.
 
     Raises:
         UserError: a mistake in any of them; nothing is written.
     """
     task_class = TextClassification
+    if config.train.deterministic:
+        make_deterministic()
     keras.utils.set_random_seed(config.train.seed)
     preset = resolve_preset(
         config.model.preset,
@@ -126,8 +144,13 @@ def prepare(
     choice = choose(config.train.precision, config.train.jit_compile)
     config = resolve_config(config, preset, choice, task_class)
     kept = _with_absolute_paths(config, preset)
-    path = output or FreshName(Path("runs"), _default_name(kept))
-    check_output(path, kept, needed_bytes=_run_bytes(preset))
+    path: Path | FreshName
+    if resumption is not None:
+        path = resumption.run.path
+        resumption.check_settings(kept)
+    else:
+        path = output or FreshName(Path("runs"), _default_name(kept))
+        check_output(path, kept, needed_bytes=run_bytes(preset, kept.train))
     # Read under the names that were given: messages repeat them.
     sources = open_sources(config.data)
     for sentence in idle_settings(config, sources):
@@ -147,6 +170,9 @@ def prepare(
         task.targets(dataset)  # A label that training never saw ends it here.
     data = _training_data(config, datasets, task, encoder)
     job = Job(path, kept, preset, choice, sources, encoder, datasets, task, data)
+    if resumption is not None:
+        resumption.check_data(job.data_digest)
+        resumption.check_length(job.plan.total_steps)
     for sentence in idle_steps(config.train, job.plan, data.steps_per_epoch):
         logger.warning("%s", sentence)
     return job
@@ -201,10 +227,13 @@ def _default_name(config: FinetuneConfig) -> str:
     return source if source == preset else f"{source}-{preset}"
 
 
-def _run_bytes(preset: Preset) -> int:
-    """What a run takes on disk at most: the best model, and the next beside it."""
+def run_bytes(preset: Preset, settings: TrainSettings) -> int:
+    """What a run takes on disk at most: the best model, the next beside it, and the
+    checkpoints.
+    """
     # In float32, whatever the preset's own weights are stored in.
-    return 2 * 4 * read_architecture(preset.folder)[1].num_parameters
+    num_parameters = read_architecture(preset.folder)[1].num_parameters
+    return 2 * 4 * num_parameters + checkpoint_bytes(num_parameters, settings)
 
 
 def _summary(preset: Preset) -> str:

@@ -23,6 +23,7 @@ from kbert.workflows.applying import (
     TOKENS_PER_BATCH,
     WINDOW,
     Text,
+    check_max_length,
     check_precision,
     check_text,
     preset_of,
@@ -80,6 +81,7 @@ class MaskFiller:
         task = MaskedLM.from_dict(self.run.read_task(), str(self.run.task_file))
         self.columns = task.columns
         preset = preset_of(self.run)
+        check_max_length(task.max_length, preset, self.run.task_file)
         self.tokenizer = tokenizer_of(preset)
         model = task.load_model(str(preset.folder), dtype=precision)
         self._model = keras.Model(

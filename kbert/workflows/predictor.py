@@ -15,8 +15,6 @@ import tensorflow as tf
 
 from kbert.data.batching import Batching
 from kbert.data.encoded import EncodedDataset, Encoder, encode_texts
-from kbert.data.examples import ROLES
-from kbert.data.sources import Columns
 from kbert.errors import ConfigError, RunError
 from kbert.presets import Preset
 from kbert.progress import ProgressLine
@@ -29,12 +27,14 @@ from kbert.workflows.applying import (
     TOKENS_PER_BATCH,
     WINDOW,
     Text,
+    check_max_length,
     check_precision,
     check_text,
     preset_of,
     tokenizer_of,
 )
 from kbert.workflows.mask_filler import DEFAULT_TOP_K, MaskFiller
+from kbert.workflows.run_encoding import read_encoding
 
 
 def build_encoder(
@@ -101,13 +101,13 @@ class Predictor:
         values = self.run.read_task()
         try:
             self.task: Task = task_from_dict(values, str(self.run.task_file))
-            max_length, self.is_paired = values["max_length"], values["is_paired"]
-            columns = values["columns"]
-            self.columns = Columns(*(columns[role] for role in ROLES))
-            truncation = values["truncation"]
+            encoding = read_encoding(values, str(self.run.task_file))
         except KeyError as error:
             raise RunError(f"{self.run.task_file} is damaged: no {error}.") from None
+        max_length, truncation = encoding.max_length, encoding.truncation
+        self.is_paired, self.columns = encoding.is_paired, encoding.columns
         preset = preset_of(self.run)
+        check_max_length(max_length, preset, self.run.task_file)
         self.encoder = build_encoder(
             preset, max_length=max_length, truncation=truncation
         )

@@ -8,21 +8,24 @@ from typing import Any, TextIO
 
 from kbert.errors import Interrupted
 from kbert.files import write_text
-from kbert.new_runs import create_run
+from kbert.new_runs import new_run
 from kbert.plots import plot_curves
 from kbert.pretrain_settings import PretrainConfig
 from kbert.runs import RunFolder
-from kbert.training.loop import Plan, train
+from kbert.training.loop import Plan, Progress, train
 from kbert.training.masked_scores import PretrainingScores, evaluate_examples
+from kbert.training.tracing import trace_for_each_shape
 from kbert.workflows.applying import preset_of
+from kbert.workflows.checkpointing import Checkpointer, RunState
 from kbert.workflows.pretraining.job import PretrainJob
 from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import Pretrainee, load_pretrained
-from kbert.workflows.pretraining.preparing import prepare
+from kbert.workflows.pretraining.preparing import prepare, run_bytes
 from kbert.workflows.pretraining.text import warn_of_broken_text
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
+from kbert.workflows.resuming import Resumption, go_on, resuming
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ def pretrain(
     *,
     output: Path | None = None,
     progress: TextIO | None = None,
+    resume: Path | None = None,
 ) -> RunFolder:
     """Trains or adapts a BERT on text without labels, and writes a run.
 
@@ -39,34 +43,74 @@ def pretrain(
         config: the settings.
         output: the run folder; a free `runs/TEXT-MODEL` where none is given.
         progress: where to show the progress line; None for none.
+        resume: a run to go on with, in place of `output`. `config` is its own, with
+            more steps perhaps.
 
     Raises:
         UserError: a mistake in the settings, the text, the preset or the output;
             nothing is written then.
         TrainingError: the loss is no longer a number.
         Interrupted: a signal ended the training between two steps; the run holds the
-            model as it was then.
+            model as it was then and a checkpoint to go on from.
     """
     record = Record()
-    job = prepare(config, output, progress)
-    pretrainee = job.build()
-    run = create_run(job.path, job.config)
-    write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
-    run.write_task(job.describe_task())
-    listener = _listen(run, job, pretrainee, progress)
+    with contextlib.ExitStack() as held:
+        resumption = None if resume is None else held.enter_context(resuming(resume))
+        if resumption is not None and resumption.is_finished(config):
+            logger.info("%s is finished: nothing is left to do", resume)
+            return resumption.run
+        job = prepare(config, output, progress, resumption)
+        pretrainee = job.build()
+        if resumption is None:
+            run = held.enter_context(new_run(job.path, job.config))
+        else:
+            resumption.restore(pretrainee.model)
+            needed = run_bytes(job.architecture, job.config.train)
+            run = resumption.begin(job.config, needed_bytes=needed)
+        write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
+        run.write_task(job.describe_task())
+        _run(run, job, pretrainee, record, progress, resumption)
+    return run
+
+
+def _run(
+    run: RunFolder,
+    job: PretrainJob,
+    pretrainee: Pretrainee,
+    record: Record,
+    progress: TextIO | None,
+    resumption: Resumption | None,
+) -> None:
+    """Trains, from the beginning or from where a run was, and evaluates."""
+    state = None if resumption is None else resumption.state
+    listener = _listen(run, job, pretrainee, progress, state)
+    if state is not None:
+        record.resume(run.read_info(), step=state.progress.step, seconds=state.seconds)
     record.begin(run, precision=str(job.choice), data=job.material.describe())
+    keeper = Checkpointer(
+        run,
+        pretrainee.model,
+        job.config.train,
+        data=job.data_digest,
+        listener=listener,
+        seconds=record.training_seconds,
+        kept=None if state is None else state.progress,
+    )
     with _noting_early_ends(run, pretrainee, record):
-        _train(job, pretrainee, listener)
+        ended = _train(
+            job, pretrainee, listener, keeper, None if state is None else state.progress
+        )
         record.note_trained()
         _finish(run, job, listener)
     if isinstance(job.material, TextMaterial):
         warn_of_broken_text(job.material.corpus)
     record.finish(
         data=job.material.describe(),  # by now all the text has been read
-        steps=job.config.train.max_steps,
+        steps=ended.step,
+        skipped_steps=ended.num_skipped,
         train_tokens=listener.num_tokens,
     )
-    return run
+    keeper.finish()
 
 
 def estimate(config: PretrainConfig, *, output: Path | None = None) -> Estimate:
@@ -78,13 +122,13 @@ def estimate(config: PretrainConfig, *, output: Path | None = None) -> Estimate:
     job = prepare(config, output)
     phases = job.data.phases
     widest = max(phases, key=lambda phase: phase.max_length * phase.num_rows)
-    (batches,) = job.data.only(widest).updates(1)
+    (rehearsed,) = job.data.only(widest).updates(1)
     accumulation = job.data.accumulation
     validation = job.validation(widest.max_length)
     num_evaluations = -(-job.config.train.max_steps // _eval_steps(job)) + 1
     return rehearse(
         job.build().model,
-        batches,
+        rehearsed.batches,
         total_steps=job.config.train.max_steps,
         train_tokens=sum(
             phase.num_steps * phase.num_rows * phase.max_length * accumulation
@@ -100,7 +144,11 @@ def _eval_steps(job: PretrainJob) -> int:
 
 
 def _listen(
-    run: RunFolder, job: PretrainJob, pretrainee: Pretrainee, progress: TextIO | None
+    run: RunFolder,
+    job: PretrainJob,
+    pretrainee: Pretrainee,
+    progress: TextIO | None,
+    state: RunState | None,
 ) -> RunListener:
     return RunListener(
         run,
@@ -111,21 +159,42 @@ def _listen(
         save=lambda: pretrainee.save(run),
         stream=progress,
         kept="kept",
+        state=None if state is None else state.listener,
     )
 
 
-def _train(job: PretrainJob, pretrainee: Pretrainee, listener: RunListener) -> None:
+def _train(
+    job: PretrainJob,
+    pretrainee: Pretrainee,
+    listener: RunListener,
+    keeper: Checkpointer,
+    progress: Progress | None,
+) -> Progress:
     scores = PretrainingScores(pretrainee.model)
     scores.compile(jit_compile=bool(job.config.train.jit_compile))
+    trace_for_each_shape(scores)
 
     def evaluate(step: int) -> dict[str, Any]:
         listener.pause()
         length = job.phase_at(step).max_length
         return _evaluate(job, scores, length)
 
-    plan = Plan(job.config.train.max_steps, _eval_steps(job), metric=None)
+    plan = Plan(
+        job.config.train.max_steps,
+        _eval_steps(job),
+        metric=None,
+        on_nonfinite=job.config.train.on_nonfinite,
+    )
     try:
-        train(pretrainee.model, job.data, plan, evaluate=evaluate, listener=listener)
+        return train(
+            pretrainee.model,
+            job.data,
+            plan,
+            evaluate=evaluate,
+            listener=listener,
+            keeper=keeper,
+            progress=progress,
+        )
     finally:
         listener.close()
 
@@ -171,7 +240,9 @@ def _noting_early_ends(
         pretrainee.save(run)
         record.note_early_end("interrupted")
         raise Interrupted(
-            f"{error}; the model as it was then is in {run.path}", error.signal_number
+            f"{error}; the model as it was then is in {run.path}. Go on: "
+            f"{go_on('pretrain', run)}",
+            error.signal_number,
         ) from None
     except KeyboardInterrupt:
         record.note_early_end("interrupted")

@@ -16,8 +16,26 @@ class Record:
     def __init__(self) -> None:
         self._clock = time.monotonic()
         self._seconds: dict[str, float] = {}
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._info: dict[str, Any] = {"started": started}
+        self._seconds_before = 0.0
+        self._info: dict[str, Any] = {"started": _now()}
+
+    def resume(self, earlier: Mapping[str, Any], *, step: int, seconds: float) -> None:
+        """Notes that an earlier training goes on.
+
+        Args:
+            earlier: what `kbert.json` said.
+            step: where it goes on.
+            seconds: what the training had taken until there.
+        """
+        resumed = [*earlier.get("resumed", []), {"at": _now(), "step": step}]
+        started = earlier.get("started", self._info["started"])
+        self._info = {"started": started, "resumed": resumed}
+        self._seconds_before = seconds
+
+    def training_seconds(self) -> float:
+        """What the training has taken so far, its earlier parts included."""
+        now = self._elapsed() - self._seconds["until_training"]
+        return self._seconds_before + now
 
     def begin(self, run: RunFolder, *, precision: str, data: Mapping[str, Any]) -> None:
         """Notes that the training begins.
@@ -37,7 +55,7 @@ class Record:
 
     def note_trained(self) -> None:
         """Takes the time of the training, which is followed by an evaluation."""
-        self._seconds["training"] = self._elapsed() - self._seconds["until_training"]
+        self._seconds["training"] = self.training_seconds()
 
     def note_early_end(self, status: str) -> None:
         """Notes that the training was `interrupted`, or `failed`."""
@@ -50,7 +68,7 @@ class Record:
         Args:
             figures: what else there is to say.
         """
-        self._seconds["total"] = self._elapsed()
+        self._seconds["total"] = self._seconds_before + self._elapsed()
         self._info |= figures
         self._info |= {
             "seconds": {name: round(value, 2) for name, value in self._seconds.items()},
@@ -63,3 +81,7 @@ class Record:
 
     def _write(self, status: str) -> None:
         self._run.write_info({"status": status} | self._info)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import keras
 
 from kbert.progress import format_duration
-from kbert.training.loop import Fed, update
+from kbert.training.feeding import Fed
+from kbert.training.loop import update
 from kbert.workflows.machine import peak_memory
 
 # A forward pass is about a third of a step: the backward pass costs two.

@@ -1,6 +1,7 @@
 """What a training writes down and shows while it runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import tensorflow as tf
@@ -10,6 +11,21 @@ from kbert.runs import RunFolder
 from kbert.training.loop import Step
 
 _LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class ListenerState:
+    """What a listener has to know to go on. It is JSON.
+
+    Attributes:
+        history: a line an evaluation, as in `history.jsonl`.
+        num_tokens: trained on so far.
+        best_step: whose weights are the run's model.
+    """
+
+    history: Sequence[dict[str, Any]] = ()
+    num_tokens: int = 0
+    best_step: int | None = None
 
 
 class RunListener:
@@ -24,6 +40,7 @@ class RunListener:
         learning_rate: the rate of an update, by its number counted from 0.
         save: makes the present weights the run's model.
         stream: where the progress line goes; None for no line.
+        state: of the listener of an earlier part of the training, to go on from.
     """
 
     def __init__(
@@ -37,6 +54,7 @@ class RunListener:
         save: Callable[[], None],
         stream: TextIO | None,
         kept: str = "best so far, kept",
+        state: ListenerState | None = None,
     ) -> None:
         self._run = run
         self._steps_per_epoch = steps_per_epoch
@@ -49,10 +67,15 @@ class RunListener:
         self._validation_logs = tf.summary.create_file_writer(
             str(run.logs_folder / "validation")
         )
-        self._validation: dict[str, float] = {}
-        self.history: list[dict[str, Any]] = []
-        self.num_tokens = 0
-        self.best_step: int | None = None
+        state = state or ListenerState()
+        self._validation = self._shown(state.history[-1]) if state.history else {}
+        self.history = list(state.history)
+        self.num_tokens = state.num_tokens
+        self.best_step = state.best_step
+
+    def state(self) -> ListenerState:
+        """What it takes to go on from here."""
+        return ListenerState(tuple(self.history), self.num_tokens, self.best_step)
 
     def on_step(self, step: Step) -> None:
         """Counts, shows and, every tenth update, logs."""
@@ -73,7 +96,12 @@ class RunListener:
                 tf.summary.scalar("learning_rate", rate)
 
     def on_evaluation(
-        self, step: int, train_loss: float, metrics: dict[str, Any], *, is_best: bool
+        self,
+        step: int,
+        train_loss: float | None,
+        metrics: dict[str, Any],
+        *,
+        is_best: bool,
     ) -> None:
         """Writes a line of history, and the weights where they are the best."""
         figures = {k: v for k, v in metrics.items() if isinstance(v, float)}
@@ -95,12 +123,16 @@ class RunListener:
                 tf.summary.scalar(name, value)
         self._validation_logs.flush()
         self._train_logs.flush()
-        self._validation = {f"val_{self._metric}": figures[self._metric]}
+        self._validation = self._shown(line)
         if self._progress:
             names = dict.fromkeys(("loss", self._metric))
             shown = ", ".join(f"{name} {figures[name]:.4f}" for name in names)
             mark = f" ({self._kept})" if is_best else ""
             self._progress.message(f"step {step}: validation {shown}{mark}")
+
+    def _shown(self, line: dict[str, Any]) -> dict[str, float]:
+        """What the progress line says of an evaluation."""
+        return {f"val_{self._metric}": line["validation"][self._metric]}
 
     def _epoch(self, step: int) -> dict[str, float]:
         if self._steps_per_epoch is None:

@@ -58,7 +58,8 @@ def kbert(
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("kbert")
     before = list(logger.handlers), logger.level, logger.propagate
-    on_termination = signal.getsignal(signal.SIGTERM)
+    handled = (signal.SIGTERM, signal.SIGALRM)
+    handlers = {number: signal.getsignal(number) for number in handled}
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -73,7 +74,9 @@ def kbert(
 
     yield run
     logger.handlers[:], logger.level, logger.propagate = before
-    signal.signal(signal.SIGTERM, on_termination)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,8 @@ def test_every_option_is_a_flag_that_arrives(served: Served, model: Path) -> Non
         "tensorflow_inter_op_parallelism": 9,
         "max_body_bytes": 10,
         "max_pending_requests": 11,
+        "max_rows_per_request": 12,
+        "max_text_bytes": 13,
     }
     others = {
         "model_config_file",

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from kbert.data.pieces import Piece
+from kbert.data.pieces import Piece, Place
 from kbert.data.pretraining_examples import ExampleRecipe, Examples
 from kbert.data.tokenized_documents import TokenizedDocuments
 from kbert.tokenization import WordPieceTokenizer
@@ -88,11 +88,14 @@ class FakeFile:
     num_bytes: int | None = None
     num_read: int = field(default=0)
 
-    def pieces(self) -> Iterator[Piece]:
-        for number, texts in enumerate(self.documents):
+    def pieces(self, start: Place | None = None) -> Iterator[Piece]:
+        number = 0
+        for document, texts in enumerate(self.documents):
             for text in texts:
-                self.num_read += 1
-                yield Piece(text, number, number + 1)
+                if start is None or number >= start.number:
+                    self.num_read += 1
+                    yield Piece(text, document, document + 1)
+                number += 1
 
 
 @dataclass

@@ -52,6 +52,52 @@ def test_every_example_once_in_a_width_that_holds_it(
             assert min(lengths[row] for row in group.rows) > max(narrower, default=0)
 
 
+def reference_groups(batching: Batching, lengths, seed, epoch):
+    """The groups as lists that are put together one by one."""
+    rng = None if seed is None else np.random.default_rng([seed, epoch])
+    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+    groups, left_over = [], []
+    for index, width in enumerate(batching.widths):
+        narrower = batching.widths[index - 1] if index else 0
+        rows = left_over + [r for r in order if narrower < lengths[r] <= width]
+        capacity = batching.rows_of(width) * batching.accumulation
+        while len(rows) >= capacity or (rows and rng is None):
+            groups.append((rows[:capacity], width, capacity))
+            rows = rows[capacity:]
+        left_over = rows
+    if left_over:
+        longest = max(lengths[row] for row in left_over)
+        width = min(width for width in batching.widths if width >= longest)
+        capacity = batching.rows_of(width) * batching.accumulation
+        groups.append((left_over, width, capacity))
+    if rng is not None:
+        rng.shuffle(groups)
+    return groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 200), min_size=1, max_size=150),
+    batch_size=st.integers(1, 9),
+    tokens=st.none() | st.integers(64, 900),
+    accumulation=st.integers(1, 4),
+    seed=st.none() | st.integers(0, 5),
+    epoch=st.integers(0, 2),
+)
+def test_groups_are_those_of_the_rule(
+    lengths, batch_size, tokens, accumulation, seed, epoch
+):
+    """Which a run that goes on relies on, whatever kbert began it."""
+    batching = Batching(200, batch_size, tokens, accumulation)
+    groups = batching.groups(np.asarray(lengths), seed=seed, epoch=epoch)
+    expected = reference_groups(batching, lengths, seed, epoch)
+    found = [(list(group.rows), group.width, group.capacity) for group in groups]
+    assert found == expected
+    assert [list(group.rows) for group in groups[1:3]] == [g[0] for g in found[1:3]]
+    if seed is not None:
+        assert batching.num_shuffled_groups(np.asarray(lengths)) == len(expected)
+
+
 def test_order_depends_on_seed_and_epoch_alone():
     lengths = np.random.default_rng(0).integers(2, 250, 300)
     batching = Batching(256)

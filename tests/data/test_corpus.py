@@ -18,6 +18,7 @@ from kbert.data.corpus import (
     Corpus,
     CorpusOptions,
     Piece,
+    Place,
     open_corpus,
 )
 from kbert.errors import DataError
@@ -93,6 +94,71 @@ def test_a_corpus_is_the_same_in_any_form(tmp_path, name, ending):
     assert corpus.report.num_documents == 4
     assert corpus.report.num_bytes == sum(len(text.encode()) for text in expected)
     assert (corpus.report.num_broken, corpus.report.broken) == (0, [])
+
+
+def check_every_start(corpus: Corpus) -> list[Piece]:
+    """Checks that a file can be read from any piece on."""
+    (file,) = corpus.files
+    pieces = list(file.pieces())
+    for number, piece in enumerate(pieces):
+        place = Place(number, piece.document, piece.line, piece.offset)
+        assert list(file.pieces(place)) == pieces[number:]
+    return pieces
+
+
+@pytest.mark.parametrize("ending", ["", *PACK])
+@pytest.mark.parametrize("name", FORMS)
+def test_reading_can_begin_with_any_piece(tmp_path, name, ending):
+    content = PACK.get(ending, bytes)(FORMS[name])
+    path = write(tmp_path / f"{name}{ending}", content)
+    pieces = check_every_start(open_corpus([str(path)]))
+    is_table = "." in name.removesuffix(".txt")
+    assert [piece.offset is None for piece in pieces] == [is_table] * 4
+
+
+@pytest.mark.parametrize("document", ["blank_line", "line", "file"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_reading_can_begin_in_any_text(tmp_path, monkeypatch, document, ending):
+    monkeypatch.setattr(pieces_module, "MAX_PIECE_CHARACTERS", 100)
+    options = CorpusOptions(document=document, encoding_errors="ignore")
+    rng = random.Random(0)
+    for _ in range(30):
+        alphabet = rng.choice(
+            ["ab. \n", "é汉。😀 ", "x\n", "a ", "汉字\n", "ab \n\n\n"]
+        )
+        text = "z" + "".join(rng.choices(alphabet, k=rng.randrange(1, 900)))
+        content = rng.choice([b"", b"\xef\xbb\xbf", b"\xff\n \n"]) + text.encode()
+        path = write(tmp_path / f"a{ending}", PACK.get(ending, bytes)(content))
+        corpus = open_corpus([str(path)], options)
+        for piece in check_every_start(corpus):
+            assert piece.offset is not None
+            begun = content[piece.offset :].decode(errors="ignore").lstrip()
+            assert begun.startswith(piece.text[:9])
+    # Of several files read as one, and of those with a limit, too.
+    write(tmp_path / "b", "\n\n".join("12345"))
+    assert len(check_every_start(open_corpus([str(tmp_path)], options))) > 1
+    limited = CorpusOptions(document="line", limit=3)
+    assert len(check_every_start(open_corpus([str(tmp_path / "b")], limited))) == 3
+
+
+def test_what_is_before_an_offset_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces_module, "MAX_PIECE_CHARACTERS", 100)
+    path = write(tmp_path / "a.txt", "\n\n".join(f"text {n}" for n in range(1000)))
+    (file,) = open_corpus([str(path)]).files
+    *_, last = file.pieces()
+    read = []
+    blocks = pieces_module._blocks
+
+    def counted(stream):
+        for block in blocks(stream):
+            read.append(block)
+            yield block
+
+    monkeypatch.setattr(pieces_module, "_blocks", counted)
+    place = Place(999, last.document, last.line, last.offset)
+    assert list(file.pieces(place)) == [last]
+    assert read == [b"text 999"]
+    assert last.line == 1999
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Examples made of text: a function of (seed, epoch), all text in each epoch."""
 
+import json
 import threading
 from collections import Counter
 
@@ -9,11 +10,11 @@ import pytest
 from kbert.data.pretraining import (
     Purpose,
     TextExamples,
-    leave_out,
     random_generator,
     shuffled_blocks,
 )
-from kbert.data.pretraining_examples import Examples, build_examples
+from kbert.data.pretraining_examples import build_examples
+from kbert.data.windows import WindowTokenizer
 from kbert.errors import DataError
 from tests.data.pretraining_texts import (
     FakeCorpus,
@@ -46,8 +47,8 @@ def source_of(
     )
 
 
-def epoch_of(source: TextExamples, epoch: int = 0, start: int = 0):
-    return [rows_of(block) for block in source.blocks(epoch, start)]
+def epoch_of(source: TextExamples, epoch: int = 0, first_block: int = 0):
+    return [rows_of(block) for block in source.blocks(epoch, first_block)]
 
 
 def flat(blocks):
@@ -103,11 +104,68 @@ def test_a_block_shuffles_its_windows_together():
 
 
 @pytest.mark.parametrize("next_sentence", [True, False])
-def test_start_leaves_out_the_first_examples(next_sentence):
-    source = source_of(random_corpus(), next_sentence=next_sentence)
-    rows = flat(epoch_of(source, 1))
-    for start in (1, len(rows) // 2, len(rows) - 1, len(rows)):
-        assert flat(epoch_of(source, 1, start)) == rows[start:]
+def test_an_epoch_can_begin_with_any_block(next_sentence):
+    def source() -> TextExamples:
+        return source_of(random_corpus(), next_sentence=next_sentence)
+
+    whole = source()
+    blocks = epoch_of(whole, 1)
+    assert len(blocks) > 2
+    for first_block in range(len(blocks) + 2):
+        assert epoch_of(source(), 1, first_block) == blocks[first_block:]
+        marked = source()
+        if (bookmark := whole.bookmark(1, first_block)) is not None:
+            marked.use_bookmark(1, json.loads(json.dumps(bookmark)))
+        assert epoch_of(marked, 1, first_block) == blocks[first_block:]
+        # In one process it is known.
+        assert epoch_of(whole, 1, first_block) == blocks[first_block:]
+
+
+def test_text_before_a_bookmark_is_not_read_nor_tokenized(monkeypatch):
+    tokenized = []
+    tokenize = WindowTokenizer.__call__
+
+    def counted(self, window):
+        tokenized.append(window.number)
+        return tokenize(self, window)
+
+    whole = source_of(random_corpus())
+    blocks = epoch_of(whole, 1)
+    bookmark = whole.bookmark(1, 2)
+    assert bookmark is not None and bookmark["block"] == 2
+    monkeypatch.setattr(WindowTokenizer, "__call__", counted)
+    num_read = []
+    for marked in (False, True):
+        corpus = random_corpus()
+        source = source_of(corpus)
+        if marked:
+            source.use_bookmark(1, bookmark)
+        tokenized.clear()
+        assert epoch_of(source, 1, 2) == blocks[2:]
+        assert sorted(tokenized) == list(range(16, 16 + len(tokenized)))
+        num_read.append([file.num_read for file in corpus.files])
+    assert num_read[0] == [30, 30, 30]
+    first = num_read[1][bookmark["file_number"]]
+    assert first == 30 - bookmark["place"]["number"] < 30
+    assert sorted(num_read[1]) == [0, first, 30] or sorted(num_read[1]) == [0, 0, first]
+
+
+def test_a_bookmark_of_a_block_that_was_not_begun_is_of_one_before():
+    corpus = random_corpus()
+    source = source_of(corpus)
+    assert source.bookmark(0, 1) is source.bookmark(3, 0) is None
+    blocks = source.blocks(0)
+    next(blocks), next(blocks)
+    blocks.close()
+    first, far = source.bookmark(0, 1), source.bookmark(0, 99)
+    assert first is not None and far is not None
+    assert (first["block"], far["block"]) in {(1, 1), (1, 2)}
+    assert source.bookmark(0, 0) is None
+    assert source.bookmark(1, 1) is None
+    # Those of an epoch that is long over are forgotten.
+    for epoch in (1, 2):
+        next(source.blocks(epoch))
+        assert (source.bookmark(0, 1) is None) == (epoch == 2)
 
 
 def test_documents_that_are_not_kept_are_not_there():
@@ -139,8 +197,8 @@ def test_corpus_of_one_document_is_refused_for_pairs():
 
 def test_error_of_a_file_is_raised():
     class Broken(FakeFile):
-        def pieces(self):
-            yield from super().pieces()
+        def pieces(self, start=None):
+            yield from super().pieces(start)
             raise DataError("a.txt, line 7: invalid UTF-8")
 
     documents = [["word1. word2."]] * 3
@@ -172,17 +230,6 @@ def test_blocks_are_permutations_of_eight_parts():
     # What comes later does not need what came before.
     later = [rows_of(block) for block in shuffled_blocks(parts[8:], 0, 0, 1)]
     assert later == blocks[1:]
-
-
-def test_leave_out_yields_no_empty_block():
-    _, documents = numbered_documents([[9]] * 2)
-    examples = build_examples(
-        documents, recipe(5, next_sentence=False), random_generator(Purpose.ORDER)
-    )
-    nothing = Examples.concatenate([])
-    blocks = [examples, nothing, examples]
-    sizes = [len(block) for block in leave_out(blocks, len(examples))]
-    assert sizes == [len(examples)]
 
 
 def test_random_numbers_of_two_purposes_differ():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kbert.data.pieces import Piece
 from kbert.data.windows import (
     FilePiece,
+    Start,
     Window,
     WindowTokenizer,
     read_pieces_of,
@@ -30,9 +31,12 @@ CORPUS = FakeCorpus(
 
 def pieces_of(documents: list[list[str]]) -> list[FilePiece]:
     return [
-        FilePiece(Piece(text, number, 10 * number + place), 0, "a.txt")
-        for number, texts in enumerate(documents, start=1)
-        for place, text in enumerate(texts)
+        FilePiece(piece, 0, "a.txt", number)
+        for number, piece in enumerate(
+            Piece(text, document, 10 * document + place)
+            for document, texts in enumerate(documents, start=1)
+            for place, text in enumerate(texts)
+        )
     ]
 
 
@@ -145,6 +149,47 @@ def test_every_piece_is_in_one_window_in_order(sizes, num_bytes, need_two):
     if need_two and len(sizes) > 1:
         assert all(len(window.documents) > 1 for window in found)
     assert all(window.num_bytes >= num_bytes for window in found[:-1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    files=st.lists(
+        st.lists(
+            st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=9
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    order=st.randoms(use_true_random=False),
+    num_bytes=st.integers(5, 30),
+    need_two=st.booleans(),
+)
+def test_windows_from_any_on_are_the_same(files, order, num_bytes, need_two):
+    corpus = FakeCorpus(
+        tuple(
+            FakeFile(f"{name}.txt", [["x" * size for size in sizes] for sizes in file])
+            for name, file in enumerate(files)
+        )
+    )
+    numbers = order.sample(range(len(files)), len(files))
+
+    def keep(file: int, document: int) -> bool:
+        return document % 4 != 2
+
+    def windows_from(start: Start | None, first_number: int) -> list[Window]:
+        pieces = read_pieces_of(corpus, keep, numbers, start)
+        return list(
+            windows(
+                pieces,
+                num_bytes,
+                need_two_documents=need_two,
+                first_number=first_number,
+            )
+        )
+
+    found = windows_from(None, 0)
+    for number, window in enumerate(found):
+        assert windows_from(window.start, number) == found[number:]
 
 
 def test_tokens_are_those_of_each_sentence(monkeypatch):

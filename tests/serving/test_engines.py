@@ -140,7 +140,15 @@ def test_docker_mounts_the_folders_of_a_config_file(
         engines.docker_command(ServerOptions(**given), given, IMAGE)
 
 
-@pytest.mark.parametrize("name", ["max_body_bytes", "max_pending_requests"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_body_bytes",
+        "max_pending_requests",
+        "max_rows_per_request",
+        "max_text_bytes",
+    ],
+)
 def test_what_has_no_counterpart_is_refused(
     model: Path, programs: Path, name: str
 ) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
+from kbert.data.pretraining import ExampleSource
 from kbert.data.pretraining_examples import Examples
 from kbert.layers import MaskedLMMask
 from kbert.models import BertForPretraining
+from kbert.training.masked_data import Mask, MaskedData, Phase
 from tests.tiny import VOCABULARY
 
 MAX_LENGTH = 24
@@ -40,18 +42,17 @@ def numbered_examples(first: int, num_examples: int) -> Examples:
     return Examples(numbers, ones, ones, np.zeros(num_examples, np.int32))
 
 
-class Blocks:
+class Blocks(ExampleSource):
     """An `ExampleSource` of given blocks, the same in each epoch, or by epoch."""
 
     def __init__(self, *epochs: Sequence[Examples]) -> None:
         self.epochs = epochs
         self.num_open = 0
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
-        assert start == 0
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
         self.num_open += 1
         try:
-            yield from self.epochs[epoch % len(self.epochs)]
+            yield from self.epochs[epoch % len(self.epochs)][first_block:]
         finally:
             self.num_open -= 1
 
@@ -64,6 +65,41 @@ def mask_layer(seed: int = 5, **arguments) -> MaskedLMMask:
         mask_selection_length=NUM_SLOTS,
         seed=seed,
         **arguments,
+    )
+
+
+class Unmasked:
+    """A mask that hides nothing and remembers the draws."""
+
+    def __init__(self) -> None:
+        self.draws: list[int] = []
+
+    def __call__(self, token_ids, draws):
+        assert draws.dtype == np.uint32
+        self.draws += draws.tolist()
+        slots = np.zeros((len(token_ids), 1), np.int32)
+        return {
+            "token_ids": token_ids,
+            "mask_positions": slots,
+            "mask_ids": slots,
+            "mask_weights": slots.astype(np.float32),
+        }
+
+
+def phase_of(
+    source: ExampleSource,
+    mask: Mask | None = None,
+    *,
+    length: int = MAX_LENGTH,
+    num_rows: int = 4,
+    num_steps: int = 10,
+) -> Phase:
+    return Phase(source, mask or Unmasked(), length, num_rows, num_steps)
+
+
+def data_of(*phases: Phase, accumulation: int = 1, next_sentence=True) -> MaskedData:
+    return MaskedData(
+        phases, pad_id=0, next_sentence=next_sentence, accumulation=accumulation
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from kbert.tasks import TextClassification
 from kbert.training.compiling import compile_to_train
-from kbert.training.loop import Fed, update
+from kbert.training.feeding import Fed
+from kbert.training.loop import update
 from kbert.training.optimizer import AdamW
 from tests.tiny import build_model
 
@@ -23,7 +24,8 @@ def batch(rows: int, width: int) -> Fed:
         "padding_mask": mask,
     }
     targets = rng.integers(0, 2, rows).astype(np.int32)
-    return Fed(features, targets, np.ones(rows, np.float32), rows, mask.size)
+    weights = np.ones(rows, np.float32)
+    return Fed(features, targets, weights, rows, mask.size, np.arange(rows))
 
 
 def main(widths: list[int]) -> None:

@@ -9,8 +9,10 @@ import pytest
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted, TrainingError
 from kbert.tasks import TextClassification
+from kbert.training.checkpoints import variables_of
+from kbert.training.feeding import Fed, Update
 from kbert.training.labelled_data import LabelledData
-from kbert.training.loop import Plan, train
+from kbert.training.loop import MOST_SKIPPED, Plan, Progress, train
 from kbert.training.optimizer import AdamW, WarmupSchedule
 from tests.tiny import build_model, random_dataset
 
@@ -60,8 +62,8 @@ def run(model, data, plan, values=None):
     def evaluate(step):
         return {"accuracy": next(given, 0.5), "loss": 1.0}
 
-    steps = train(model, data, plan, evaluate=evaluate, listener=recorder)
-    return steps, recorder
+    ended = train(model, data, plan, evaluate=evaluate, listener=recorder)
+    return ended.step, recorder
 
 
 def plan(total_steps: int, eval_steps: int = 1000, **arguments) -> Plan:
@@ -92,8 +94,8 @@ def test_loss_of_an_update_is_the_mean_over_its_examples():
     assert sorted(step.num_examples for step in recorder.steps) == [8, 32]
     groups = data.batching.groups(data.dataset.lengths, seed=data.seed)
     updates = data.updates(2)
-    for step, group, batches in zip(recorder.steps, groups, updates, strict=True):
-        (batch,) = batches
+    for step, group, given in zip(recorder.steps, groups, updates, strict=True):
+        (batch,) = given.batches
         logits = np.asarray(model(batch.features))[: len(group.rows)]
         log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         targets = data.targets[group.rows]
@@ -232,3 +234,202 @@ def test_class_weights_scale_the_loss_of_their_examples():
     heavy_loss = run(compiled_model(), heavy, plan(1))[1].steps[0].loss
     # At random weights the loss of every example is near log 2.
     assert heavy_loss / plain_loss == pytest.approx(weights.mean(), rel=0.1)
+
+
+class Keeper:
+    """Keeps a checkpoint in memory every `steps` updates, and when it is told to."""
+
+    def __init__(self, model, steps: int) -> None:
+        self.model = model
+        self.steps = steps
+        self.kept: list[tuple[Progress, dict[str, np.ndarray]]] = []
+
+    def on_step(self, progress: Progress) -> None:
+        if progress.step % self.steps == 0:
+            self.keep(progress)
+
+    def keep(self, progress: Progress) -> None:
+        values = {n: np.array(v) for n, v in variables_of(self.model).items()}
+        self.kept.append((Progress.from_dict(progress.to_dict()), values))
+
+
+def noisy_model(**arguments):
+    """A model with dropout."""
+    keras.utils.set_random_seed(3)
+    model = build_model(TASK, dropout=0.2)
+    schedule = WarmupSchedule(0.02, warmup_steps=4, total_steps=30, shape="linear")
+    optimizer = AdamW(schedule, global_clipnorm=1.0, **arguments)
+    model.compile(optimizer=optimizer, loss=TASK.loss())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_going_on_from_any_step_is_as_if_nothing_had_happened(accumulation):
+    data = training_data(Batching(32, 8, accumulation=accumulation))
+    arguments = (
+        {"gradient_accumulation_steps": accumulation} if accumulation > 1 else {}
+    )
+    model = noisy_model(**arguments)
+    keeper = Keeper(model, steps=1)
+    # Of 30 steps; the metric has its best at 16, and patience ends it at 28.
+    accuracies = {4: 0.5, 8: 0.6, 12: 0.6, 16: 0.8, 20: 0.7, 24: 0.8, 28: 0.1, 30: 1.0}
+    the_plan = plan(30, eval_steps=4, patience=3)
+
+    def go_on(model, progress):
+        recorder = Recorder()
+        ended = train(
+            model,
+            data,
+            the_plan,
+            evaluate=lambda step: {"accuracy": accuracies[step]},
+            listener=recorder,
+            keeper=keeper if progress is None else None,
+            progress=progress,
+        )
+        values = {name: np.array(v) for name, v in variables_of(model).items()}
+        return ended, recorder, values
+
+    ended, whole, weights = go_on(model, None)
+    assert ended.step == 28
+    kept = list(keeper.kept)
+    assert {progress.step for progress, _ in kept} == set(range(1, 29))
+    assert any(p.evaluated_step < p.step for p, _ in kept if p.step % 4 == 0)
+    # In the middle, before an evaluation and after one, with patience used up in part.
+    moments = [(6, 4), (8, 4), (24, 24)] if accumulation == 1 else [(13, 12)]
+    chosen = [c for c in kept if (c[0].step, c[0].evaluated_step) in moments]
+    assert len(chosen) == len(moments)
+    for progress, values in chosen:
+        other = noisy_model(**arguments)
+        for name, variable in variables_of(other).items():
+            variable.assign(values[name])
+        ended_again, rest, weights_again = go_on(other, progress)
+        assert ended_again == ended
+        assert rest.steps == whole.steps[progress.step :]
+        done = sum(step <= progress.evaluated_step for step, _, _ in whole.evaluations)
+        assert rest.evaluations == whole.evaluations[done:]
+        for name, value in weights.items():
+            np.testing.assert_array_equal(weights_again[name], value, err_msg=name)
+
+
+def test_what_has_ended_does_nothing_more():
+    model = noisy_model()
+    data = training_data(Batching(32, 8))
+    ended = train(
+        model,
+        data,
+        plan(5),
+        evaluate=lambda step: {"accuracy": 0.5},
+        listener=Recorder(),
+    )
+    recorder = Recorder()
+    again = train(
+        model,
+        data,
+        plan(5),
+        evaluate=lambda step: {},
+        listener=recorder,
+        progress=ended,
+    )
+    assert again == ended
+    assert recorder.steps == recorder.evaluations == []
+
+
+class Broken:
+    """Data whose updates of some numbers give a gradient that is no number."""
+
+    def __init__(self, data: LabelledData, broken: set[int]) -> None:
+        self.data = data
+        self.broken = broken
+
+    def updates(self, num_steps, start=None):
+        for number, given in enumerate(self.data.updates(num_steps, start), start=1):
+            if number in self.broken:
+                (fed,) = given.batches
+                weights = np.full_like(fed.weights, np.nan)
+                fed = Fed(
+                    fed.features,
+                    fed.targets,
+                    weights,
+                    fed.num_examples,
+                    fed.num_tokens,
+                    fed.example_ids,
+                )
+                given = Update([fed], given.position)
+            yield given
+
+
+def test_a_broken_update_is_skipped_where_that_is_set(caplog):
+    data = training_data(Batching(32, 8))
+    model = noisy_model()
+    recorder = Recorder()
+    keeper = Keeper(model, steps=1)
+    ended = train(
+        model,
+        Broken(data, {3, 4}),
+        plan(6, on_nonfinite="skip"),
+        evaluate=lambda step: {"accuracy": 0.5},
+        listener=recorder,
+        keeper=keeper,
+    )
+    assert (ended.step, ended.num_skipped, ended.num_skipped_in_a_row) == (6, 2, 0)
+    assert [step.number for step in recorder.steps] == [1, 2, 5, 6]
+    after = {progress.step: values for progress, values in keeper.kept}
+    for name, value in after[2].items():
+        if (name.startswith("model/") and "seed" not in name) or "moment" in name:
+            np.testing.assert_array_equal(after[4][name], value, err_msg=name)
+    assert any(
+        not np.array_equal(after[5][name], after[4][name])
+        for name in after[4]
+        if "kernel" in name
+    )
+    assert all(np.isfinite(value).all() for value in after[6].values())
+    third = list(data.updates(3))[-1].batches[0].example_ids
+    assert f"Examples of the update: {', '.join(map(str, third))}" in caplog.text
+    assert "the loss at step 3 is nan" in caplog.text
+
+
+def test_a_broken_update_stops_and_leaves_the_weights(caplog):
+    model = noisy_model()
+    keeper = Keeper(model, steps=1)
+    with pytest.raises(TrainingError, match="the loss at step 3 is nan"):
+        train(
+            model,
+            Broken(training_data(Batching(32, 8)), {3}),
+            plan(6),
+            evaluate=lambda step: {},
+            listener=Recorder(),
+            keeper=keeper,
+        )
+    for name, variable in variables_of(model).items():
+        if "kernel" in name or "embeddings" in name:
+            np.testing.assert_array_equal(variable, keeper.kept[-1][1][name])
+    assert "Examples of the update: " in caplog.text
+
+
+def test_nothing_but_broken_updates_is_an_error():
+    with pytest.raises(TrainingError, match="10 updates in a row were skipped"):
+        train(
+            noisy_model(),
+            Broken(training_data(Batching(32, 8)), set(range(3, 40))),
+            plan(40, on_nonfinite="skip"),
+            evaluate=lambda step: {},
+            listener=Recorder(),
+        )
+    assert MOST_SKIPPED == 10
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
+    model = noisy_model()
+    kernel = next(v for v in model.trainable_variables if v.name == "kernel")
+    big = [np.full(v.shape, 3e38, np.float32) for v in model.trainable_variables]
+    before = np.array(kernel)
+    model.optimizer.apply(
+        [keras.ops.convert_to_tensor(g) for g in big], model.trainable_variables
+    )
+    assert int(model.optimizer.num_skipped) == 1
+    np.testing.assert_array_equal(kernel, before)
+    small = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+    model.optimizer.apply(small, model.trainable_variables)
+    assert int(model.optimizer.num_skipped) == 1
+    assert not np.array_equal(kernel, before)

@@ -1,5 +1,7 @@
 """What is fed to a pretraining: order, masks, phases, and what each token counts."""
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import pytest
@@ -8,54 +10,34 @@ from kbert.data.pretraining import TextExamples
 from kbert.data.pretraining_examples import Examples
 from kbert.models import MASKED_LM, NEXT_SENTENCE
 from kbert.training.compiling import compile_to_train
+from kbert.training.feeding import Fed
 from kbert.training.loop import update
-from kbert.training.masked_data import MaskedData, Phase, compile_mask, lay_out
+from kbert.training.masked_data import MaskedData, compile_mask, lay_out
 from tests.data.pretraining_texts import random_corpus, recipe, tiny_tokenizer
 from tests.training.masked_examples import (
     MAX_LENGTH,
     NUM_SLOTS,
     Blocks,
+    Unmasked,
     cross_entropy,
+    data_of,
     mask_layer,
     numbered_examples,
+    phase_of,
     random_examples,
     tiny_bert,
 )
 
 
-class Unmasked:
-    """A mask that hides nothing and remembers the draws."""
-
-    def __init__(self) -> None:
-        self.draws: list[int] = []
-
-    def __call__(self, token_ids, draws):
-        assert draws.dtype == np.uint32
-        self.draws += draws.tolist()
-        slots = np.zeros((len(token_ids), 1), np.int32)
-        return {
-            "token_ids": token_ids,
-            "mask_positions": slots,
-            "mask_ids": slots,
-            "mask_weights": slots.astype(np.float32),
-        }
-
-
-def phase_of(source, mask=None, *, length=MAX_LENGTH, num_rows=4, num_steps=10):
-    return Phase(source, mask or Unmasked(), length, num_rows, num_steps)
-
-
-def data_of(*phases: Phase, accumulation: int = 1, next_sentence=True) -> MaskedData:
-    return MaskedData(
-        phases, pad_id=0, next_sentence=next_sentence, accumulation=accumulation
-    )
+def batches_of(data: MaskedData, num_steps: int) -> Iterator[list[Fed]]:
+    return (update.batches for update in data.updates(num_steps))
 
 
 def tokens_by_update(data: MaskedData, num_steps: int) -> list[list[list[int]]]:
     """The first token of each row of each batch of each update."""
     return [
-        [fed.features["token_ids"][:, 0].tolist() for fed in batches]
-        for batches in data.updates(num_steps)
+        [fed.features["token_ids"][:, 0].tolist() for fed in update.batches]
+        for update in data.updates(num_steps)
     ]
 
 
@@ -90,7 +72,7 @@ def test_batches_run_over_blocks_and_epochs_and_lose_nothing():
 
 def test_an_epoch_may_be_smaller_than_a_batch():
     source = Blocks([numbered_examples(0, 3)])
-    (batch,) = next(data_of(phase_of(source, num_rows=8)).updates(1))
+    (batch,) = next(batches_of(data_of(phase_of(source, num_rows=8)), 1))
     assert batch.features["token_ids"][:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
@@ -105,7 +87,7 @@ def test_what_is_fed_is_a_function_of_seed_and_step():
             window_bytes=1500,
         )
         data = data_of(phase_of(source, num_rows=16, num_steps=50))
-        return [batch.features["token_ids"] for (batch,) in data.updates(50)]
+        return [batch.features["token_ids"] for (batch,) in batches_of(data, 50)]
 
     one, again, other = fed(1), fed(1), fed(2)
     assert len(one) == 50
@@ -122,8 +104,7 @@ def test_each_phase_has_its_length_its_rows_and_its_steps():
     )
 
     def shapes(num_steps: int, of: MaskedData = data) -> list[tuple[int, ...]]:
-        updates = of.updates(num_steps)
-        return [fed.features["token_ids"].shape for (fed,) in updates]
+        return [fed.features["token_ids"].shape for (fed,) in batches_of(of, num_steps)]
 
     assert shapes(5) == [(6, 24)] * 3 + [(4, 30)] * 2
     assert shapes(4) == [(6, 24)] * 3 + [(4, 30)]
@@ -147,11 +128,11 @@ def test_the_same_text_is_masked_anew_every_time():
     data = data_of(phase_of(source, compile_mask(mask_layer()), num_rows=16))
     positions = [
         tuple(row)
-        for (fed,) in data.updates(4)
+        for (fed,) in batches_of(data, 4)
         for row in fed.features["mask_positions"].tolist()
     ]
     assert len(set(positions)) > 32
-    again = [fed.features["mask_positions"] for (fed,) in data.updates(4)]
+    again = [fed.features["mask_positions"] for (fed,) in batches_of(data, 4)]
     np.testing.assert_array_equal(np.concatenate(again), positions)
 
 
@@ -159,7 +140,8 @@ def test_the_same_text_is_masked_anew_every_time():
 def test_masks_are_those_of_the_layer(compiled):
     examples, layer = random_examples(8), mask_layer()
     mask = compile_mask(layer) if compiled else layer
-    (fed,) = next(data_of(phase_of(Blocks([examples]), mask, num_rows=8)).updates(1))
+    data = data_of(phase_of(Blocks([examples]), mask, num_rows=8))
+    (fed,) = next(batches_of(data, 1))
     plain = lay_out(examples, np.arange(8), MAX_LENGTH, 0)
     masked = layer(plain["token_ids"], np.arange(8, dtype=np.uint32))
     for name in ("token_ids", "mask_positions"):
@@ -176,7 +158,7 @@ def test_a_slot_counts_as_its_share_of_the_masked_tokens_of_the_update():
     source = Blocks([random_examples(64)])
     mask = compile_mask(mask_layer())
     data = data_of(phase_of(source, mask, num_rows=8), accumulation=4)
-    batches = next(data.updates(1))
+    batches = next(batches_of(data, 1))
     weights = [fed.weights[MASKED_LM] for fed in batches]
     assert sum(w.sum() for w in weights) == pytest.approx(32 * NUM_SLOTS)
     assert len({float(w.max()) for w in weights}) == 1
@@ -192,14 +174,14 @@ def test_without_a_single_mask_there_is_no_loss_and_no_division_by_zero():
         np.zeros(2, np.int32),
     )
     data = data_of(phase_of(Blocks([examples]), mask_layer(), num_rows=2))
-    ((fed,),) = data.updates(1)
+    ((fed,),) = batches_of(data, 1)
     assert not fed.weights[MASKED_LM].any()
 
 
 def test_without_next_sentences_nothing_is_asked_about_them():
     source = Blocks([random_examples(8)])
     data = data_of(phase_of(source, mask_layer()), next_sentence=False)
-    ((fed,),) = data.updates(1)
+    ((fed,),) = batches_of(data, 1)
     assert list(fed.targets) == list(fed.weights) == [MASKED_LM]
 
 
@@ -239,8 +221,8 @@ def test_accumulating_four_times_eight_equals_one_batch_of_32():
         source = Blocks([random_examples(50)])
         phase = phase_of(source, compile_mask(mask_layer()), num_rows=num_rows)
         data = data_of(phase, accumulation=accumulation or 1)
-        updates = enumerate(data.updates(3), start=1)
-        steps = [update(model, batches, number) for number, batches in updates]
+        numbered = enumerate(batches_of(data, 3), start=1)
+        steps = [update(model, batches, number) for number, batches in numbered]
         results.append((steps, model.get_weights()))
     (large_steps, large), (small_steps, accumulated) = results
     assert [step.num_examples for step in small_steps] == [32] * 3
@@ -258,7 +240,7 @@ def test_the_loss_is_the_mean_over_masked_tokens_and_over_pairs():
     model = compiled()
     source = Blocks([random_examples(12)])
     phase = phase_of(source, compile_mask(mask_layer()), num_rows=12)
-    ((fed,),) = data_of(phase).updates(1)
+    ((fed,),) = batches_of(data_of(phase), 1)
     outputs = {name: np.array(x) for name, x in model(fed.features).items()}
     is_used = fed.weights[MASKED_LM] > 0
     assert not is_used.all()

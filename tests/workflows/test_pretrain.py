@@ -255,8 +255,8 @@ def test_two_phases_of_a_prepared_folder(prepared, tmp_path):
     assert run.read_info()["data"]["lengths"].keys() == {"12", "24"}
     job = prepare(kept, tmp_path / "next")
     shapes = [
-        [fed.features["token_ids"].shape for fed in batches]
-        for batches in job.data.updates(9)
+        [fed.features["token_ids"].shape for fed in update.batches]
+        for update in job.data.updates(9)
     ]
     assert shapes == [[(8, 12)] * 2] * 2 + [[(4, 24)] * 2] * 2
     assert [job.phase_at(step).max_length for step in (1, 2, 3, 4)] == [12, 12, 24, 24]

@@ -1,7 +1,6 @@
 """An export that is being checked: its parts, each read once and when it is needed."""
 
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kbert.bounded import read_bounded, read_json
+from kbert.errors import ExportError
 from kbert.exporting import card
 from kbert.exporting.checks.points import FailError, SkipError
+from kbert.exporting.safety import MAX_GRAPH_BYTES
 
 EXTRA = "assets.extra"
 
@@ -98,8 +100,9 @@ class Export:
     def graph_file(self) -> bytes:
         """The bytes of `saved_model.pb`."""
         try:
-            return (self.folder / "saved_model.pb").read_bytes()
-        except OSError:
+            file = self.folder / "saved_model.pb"
+            return read_bounded(file, MAX_GRAPH_BYTES, ExportError)
+        except ExportError:
             raise SkipError("saved_model.pb cannot be read (point 2)") from None
 
     @functools.cached_property
@@ -146,12 +149,11 @@ class Export:
     def card(self) -> dict[str, Any]:
         """What `assets.extra/kbert.json` says."""
         try:
-            value = json.loads(self.extra(card.FILE_NAME).read_text("utf-8"))
-        except (OSError, ValueError):
-            value = None
-        if not isinstance(value, dict):
-            raise SkipError(f"there is no readable {EXTRA}/{card.FILE_NAME} (point 36)")
-        return value
+            return read_json(self.extra(card.FILE_NAME), ExportError)
+        except ExportError:
+            raise SkipError(
+                f"there is no readable {EXTRA}/{card.FILE_NAME} (point 36)"
+            ) from None
 
     @property
     def has_card(self) -> bool:

@@ -1,13 +1,14 @@
 """What training leaves behind: point 39."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from kbert.exporting.checks.opened import Export
 from kbert.exporting.checks.points import Check, FailError, SkipError, some
+from kbert.exporting.safety import ancestors, called_functions
 
 # Slots as Keras, TensorFlow 2 and TensorFlow 1 name them, and the state of dropout.
 _SLOT = re.compile(
@@ -54,9 +55,9 @@ def reachable_ops(meta_graph: Any, signatures: Iterable[Any]) -> set[str]:
     waiting = [(meta_graph.graph_def.node, list(outputs))]
     while waiting:
         nodes, starts = waiting.pop()
-        for node in _ancestors({node.name: node for node in nodes}, starts):
+        for node in ancestors({node.name: node for node in nodes}, starts):
             ops.add(node.op)
-            for name in _functions(node):
+            for name in called_functions(node):
                 if name in library and name not in entered:
                     entered.add(name)
                     function = library[name]
@@ -66,23 +67,3 @@ def reachable_ops(meta_graph: Any, signatures: Iterable[Any]) -> set[str]:
 
 
 CHECKS = (Check(39, "nothing of training is left", is_for_inference),)
-
-
-def _ancestors(nodes: Mapping[str, Any], starts: list[str]) -> Iterator[Any]:
-    """The nodes that tensors depend on, named `node:0`, `node:name:0` or `^node`."""
-    seen = set()
-    waiting = list(starts)
-    while waiting:
-        name = waiting.pop().removeprefix("^").partition(":")[0]
-        if name in nodes and name not in seen:
-            seen.add(name)
-            yield nodes[name]
-            waiting += nodes[name].input
-
-
-def _functions(node: Any) -> Iterator[str]:
-    """The functions that a node calls: by its op, or by an attribute."""
-    yield node.op
-    for value in node.attr.values():
-        yield value.func.name
-        yield from (function.name for function in value.list.func)

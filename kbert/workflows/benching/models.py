@@ -96,7 +96,7 @@ def finetuning(config: FinetuneConfig, *, num_steps: int) -> Workload:
             forward_operations(architecture, batch_size, length)
         ),
         build_seconds=build_seconds,
-        step=lambda: update(trainee.model, next(updates), next(numbers)),
+        step=lambda: update(trainee.model, next(updates).batches, next(numbers)),
     )
 
 

@@ -94,7 +94,7 @@ def pretraining(config: PretrainConfig, *, num_steps: int) -> Workload:
             + masked_lm_operations(architecture, batch_size, num_slots)
         ),
         build_seconds=build_seconds,
-        step=lambda: update(model, next(updates), next(numbers)),
+        step=lambda: update(model, next(updates).batches, next(numbers)),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kbert.data.encoded import EncodedDataset
+from kbert.data.pretraining import ExampleSource
 from kbert.data.pretraining_examples import Examples
 from kbert.vocabulary import CLS, SEP, SPECIAL_TOKENS
 
@@ -48,22 +49,23 @@ def random_dataset(
 
 
 @dataclass(frozen=True)
-class RandomPairs:
+class RandomPairs(ExampleSource):
     """An `ExampleSource` of pairs of segments, every epoch the same ones."""
 
     vocabulary: Sequence[str]
     num_rows: int
     length: int
 
-    def blocks(self, epoch: int, start: int = 0) -> Iterator[Examples]:
+    def blocks(self, epoch: int, first_block: int = 0) -> Iterator[Examples]:
         """Yields the pairs, in one block."""
+        if first_block:
+            return
         rows = random_rows(self.vocabulary, self.num_rows, self.length)
         first_length = self.length // 2
         rows[:, first_length - 1] = self.vocabulary.index(SEP)
-        examples = Examples(
+        yield Examples(
             token_ids=rows.ravel(),
             lengths=np.full(self.num_rows, self.length),
             first_lengths=np.full(self.num_rows, first_length),
             next_sentence_labels=(np.arange(self.num_rows) % 2).astype(np.int32),
         )
-        yield examples.select(np.arange(start, self.num_rows))

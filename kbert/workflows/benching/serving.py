@@ -4,7 +4,6 @@ Nothing here imports TensorFlow: the server is another process.
 """
 
 import itertools
-import json
 import random
 import string
 import time
@@ -13,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from kbert.errors import ConfigError
+from kbert.bounded import read_json
+from kbert.errors import ConfigError, ServingError
 from kbert.exporting.versions import versions_in
 from kbert.serving.answers import Text
 from kbert.serving.client import Client
@@ -235,8 +235,8 @@ def _check_length(length: int) -> int:
 def _max_length(version: Path) -> int | None:
     """The tokens that an export cuts at; None where it does not say."""
     try:
-        card = json.loads((version / _CARD).read_text("utf-8"))
+        card = read_json(version / _CARD, ServingError)
         limit = card["limits"]["max_length"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ServingError, KeyError, TypeError):
         return None
     return limit if type(limit) is int else None

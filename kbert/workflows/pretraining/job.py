@@ -14,6 +14,7 @@ from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tokenization import WordPieceTokenizer
+from kbert.training.checkpoints import digest_of
 from kbert.training.masked_data import Mask, MaskedData, Phase, compile_mask
 from kbert.training.precision import Choice
 from kbert.workflows.pretraining.masking import build_mask
@@ -103,6 +104,14 @@ class PretrainJob:
         if max_length not in self._masks:
             self._masks[max_length] = compile_mask(self.mask(max_length))
         return self._masks[max_length]
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Tells whether the text and the vocabulary are what they were."""
+        files = self.material.describe()["files"]
+        return digest_of(
+            *(str(file["fingerprint"]) for file in files), *self.vocabulary.tokens
+        )
 
     def describe_task(self) -> dict[str, Any]:
         """What `task.json` says."""

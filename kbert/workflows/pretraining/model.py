@@ -39,6 +39,7 @@ class Vocabulary:
             list(self.tokens),
             lowercase=self.lowercase,
             strip_accents=self.strip_accents,
+            name="tokenizer",
         )
 
 
@@ -62,16 +63,20 @@ class Pretrainee:
 
     def save(self, run: RunFolder) -> None:
         """Makes the weights as they are now the run's model, in float32."""
+        # Named, since Keras by itself counts the models of a process.
         backbone = keras_hub.models.BertBackbone(
-            **asdict(self.architecture), dtype="float32"
+            **asdict(self.architecture), dtype="float32", name="bert_backbone"
         )
         preprocessor = keras_hub.models.BertMaskedLMPreprocessor(
             self.vocabulary.keras_hub_tokenizer(),
             sequence_length=self.max_length,
             mask_selection_rate=self.mask_selection_rate,
             mask_selection_length=self.mask_selection_length,
+            name="preprocessor",
         )
-        masked_lm = keras_hub.models.BertMaskedLM(backbone, preprocessor)
+        masked_lm = keras_hub.models.BertMaskedLM(
+            backbone, preprocessor, name="bert_masked_lm"
+        )
         copy_to_keras_hub(self.model, masked_lm)
         num_bytes = _BYTES_PER_WEIGHT * masked_lm.count_params()
         with run.writing_model(num_bytes) as folder:

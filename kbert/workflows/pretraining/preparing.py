@@ -10,18 +10,22 @@ from typing import TextIO
 
 import keras
 
+from kbert.config import load_config
 from kbert.data.corpus import Corpus
 from kbert.data.corpus_paths import is_named
 from kbert.data.prepared import Prepared
 from kbert.data.preparing import Plan, check_folder
 from kbert.data.preparing import prepare as write_prepared
-from kbert.errors import ConfigError
+from kbert.errors import ConfigError, RunError
 from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import Architecture, read_architecture
 from kbert.presets import Preset
 from kbert.pretrain_settings import PretrainConfig, PretrainDataSettings
 from kbert.progress import ProgressLine
+from kbert.settings import SharedTrainSettings
+from kbert.training.determinism import make_deterministic
 from kbert.training.precision import choose
+from kbert.workflows.checkpointing import checkpoint_bytes
 from kbert.workflows.pretraining.casing import tokenizing_of
 from kbert.workflows.pretraining.idle import (
     idle_settings,
@@ -44,24 +48,29 @@ from kbert.workflows.pretraining.reading import (
 from kbert.workflows.pretraining.resolving import NUMBERS, resolve_pretraining
 from kbert.workflows.pretraining.sizes import DEFAULT_SIZE, new_architecture
 from kbert.workflows.pretraining.text import split_owner, warn_of_broken_text
+from kbert.workflows.resuming import Resumption
 
 logger = logging.getLogger(__name__)
 
-_BYTES_OF_A_RUN = 2 * 4  # the model and the next beside it, in float32
-
 
 def prepare(
-    config: PretrainConfig, output: Path | None, progress: TextIO | None = None
+    config: PretrainConfig,
+    output: Path | None,
+    progress: TextIO | None = None,
+    resumption: Resumption | None = None,
 ) -> PretrainJob:
     """Checks the settings, the preset, the output and the text; reads the text once.
 
     Args:
         output: the run folder; a free `runs/TEXT-MODEL` where none is given.
         progress: where to show how far the reading is; None for nowhere.
+        resumption: the run to go on with, in place of `output`.
 
     Raises:
         UserError: a mistake in any of them; nothing is written.
     """
+    if config.train.deterministic:
+        make_deterministic()
     keras.utils.set_random_seed(config.train.seed)
     config, reading, preset = open_reading(config)
     _warn_of_idle_settings(config, reading)
@@ -78,12 +87,20 @@ def prepare(
         trains_vocabulary=trains_vocabulary(config, reading),
         has_weights=preset is not None and preset.has_weights,
     )
-    path = output or FreshName(Path("runs"), name)
     kept = with_absolute_paths(config)
-    check_output(path, kept, needed_bytes=_BYTES_OF_A_RUN * architecture.num_parameters)
+    path: Path | FreshName
+    learnt: Path | None = None
+    if resumption is not None:
+        path = resumption.run.path
+        _check_resumption(resumption, kept)
+        if resumption.state is not None:
+            learnt = resumption.run.vocabulary_file
+    else:
+        path = output or FreshName(Path("runs"), name)
+        check_output(path, kept, needed_bytes=run_bytes(architecture, kept.train))
     logger.info("precision: %s", choice)
     held_out = hold_out_of(config, reading)
-    vocabulary = build_vocabulary(config, preset, reading, progress)
+    vocabulary = build_vocabulary(config, preset, reading, progress, learnt=learnt)
     tokenizer = build_tokenizer(vocabulary)
     architecture = _architecture(config, preset, len(vocabulary.tokens))
     logger.info("model: %s", _summary(architecture))
@@ -91,11 +108,37 @@ def prepare(
     job = PretrainJob(
         path, kept, preset, choice, architecture, vocabulary, tokenizer, material
     )
+    if resumption is not None:
+        resumption.check_data(job.data_digest)
     for phase in job.data.phases:
         job.validation(phase.max_length)  # What is wrong with them comes to light now.
     if reading.validation is not None:
         warn_of_broken_text(reading.validation)
     return job
+
+
+def run_bytes(architecture: Architecture, settings: SharedTrainSettings) -> int:
+    """What a run takes on disk at most: the model, the next beside it, checkpoints."""
+    num_parameters = architecture.num_parameters
+    return 2 * 4 * num_parameters + checkpoint_bytes(num_parameters, settings)
+
+
+def _check_resumption(resumption: Resumption, config: PretrainConfig) -> None:
+    """Checks the settings of a run that goes on.
+
+    Raises:
+        RunError: they would change the steps already made.
+    """
+    resumption.check_settings(config)
+    steps = config.train.max_steps
+    resumption.check_length(steps)
+    was = load_config(PretrainConfig, file=resumption.run.config_file).train.max_steps
+    if config.data.short_length is not None and steps != was:
+        raise RunError(
+            f"The run {resumption.run.path} has phases, whose lengths are shares of "
+            f"train.max_steps = {was}: it cannot be changed. Received: {steps}. Start "
+            "another run from this one: --preset RUN."
+        )
 
 
 def prepare_only(

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from kbert.data.corpus import Corpus
@@ -133,8 +134,13 @@ def build_vocabulary(
     preset: Preset | None,
     reading: Reading,
     progress: TextIO | None,
+    *,
+    learnt: Path | None = None,
 ) -> Vocabulary:
     """The preset's vocabulary, the one that is given, or one trained on the text.
+
+    Args:
+        learnt: the file of the one that was trained on this text before.
 
     Raises:
         UserError: it cannot be read or trained, or is not that of a prepared folder.
@@ -146,6 +152,8 @@ def build_vocabulary(
         tokens = read_vocabulary(config.model.vocabulary)
     elif reading.prepared is not None:
         tokens = reading.prepared.vocabulary
+    elif learnt is not None:
+        tokens = read_vocabulary(learnt)
     else:
         assert reading.corpus is not None
         tokens = learn_vocabulary(

@@ -7,7 +7,7 @@ base and large, Turc et al. 2019, https://arxiv.org/abs/1908.08962, for the othe
 from typing import NamedTuple
 
 from kbert.errors import ConfigError
-from kbert.preset_files import Architecture
+from kbert.preset_files import MAX_LAYERS, MAX_PARAMETERS, Architecture
 from kbert.pretrain_settings import PretrainModelSettings
 
 DEFAULT_SIZE = "mini"
@@ -59,7 +59,7 @@ def new_architecture(
             f"{positions} and {max_length}."
         )
     dropout = settings.dropout
-    return Architecture(
+    architecture = Architecture(
         vocabulary_size=vocabulary_size,
         num_layers=settings.num_layers or size.num_layers,
         num_heads=num_heads,
@@ -69,3 +69,14 @@ def new_architecture(
         num_segments=2,
         dropout=DEFAULT_DROPOUT if dropout is None else dropout,
     )
+    if architecture.num_layers > MAX_LAYERS:
+        raise ConfigError(
+            f"model.num_layers must be at most {MAX_LAYERS:,}. Received: "
+            f"{architecture.num_layers:,}."
+        )
+    if architecture.num_parameters > MAX_PARAMETERS:
+        raise ConfigError(
+            f"The sizes under model make {architecture.num_parameters:,} parameters; "
+            f"kbert makes models of at most {MAX_PARAMETERS:,}. Give smaller ones."
+        )
+    return architecture

@@ -159,7 +159,7 @@ def test_documents_shorter_than_a_segment(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("\n\n".join(["film", "good", "very", "bad"] * 4))
     job = prepare(config_for(path), tmp_path / "run")
-    (fed,) = next(job.data.updates(1))
+    (fed,) = next(job.data.updates(1)).batches
     # [CLS] and a word, [SEP] and a word of another document, [SEP]
     assert fed.features["padding_mask"].sum(1).tolist() == [5] * 8
     assert fed.targets["next_sentence"].tolist() == [1] * 8

@@ -1,0 +1,207 @@
+"""Faults injected below Python: what a training and its run make of them.
+
+Purpose: whatever becomes of the disk, a checkpoint or a model, there is a message that
+names it, an exit code, and never a traceback alone, nor a wrong model that is used.
+
+    python -m benchmarks.resume.faults
+
+- Of a checkpoint, each file is cut at every 4 KiB boundary, and has a byte flipped in
+  each of its parts: the one before it is used.
+- Of the model, likewise: `kbert predict` refuses it.
+- The disk is full (a small file system in memory; as root on Linux) at the first
+  checkpoint, at a later one, and in the middle of one: the training stops, its run goes
+  on once there is room, and ends as the one that nothing happened to.
+
+Takes about 10 minutes. Prints a table and a JSON line; exits with 1 where the promise
+is broken.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.resume.same_run import differences
+from benchmarks.speed.report import kbert_command
+from kbert.checksums import SUMS
+from kbert.errors import RunError
+from kbert.runs import RunFolder, open_run
+from kbert.training.checkpoints import (
+    STATE,
+    VARIABLES,
+    list_checkpoints,
+    read_latest,
+)
+
+_STEPS = 60
+_BLOCK = 4096
+_FLIPS = 200  # of each file, evenly over it
+
+
+def main() -> int:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    outcomes: dict[str, Counter[str]] = {}
+    with tempfile.TemporaryDirectory(prefix="kbert-faults.") as name:
+        folder = Path(name)
+        whole = folder / "whole"
+        code, log = train(whole)
+        if code:
+            raise RuntimeError(log)
+        outcomes |= damaged_checkpoints(whole, folder / "checkpoints")
+        outcomes |= damaged_models(whole, folder / "model")
+        outcomes |= full_disks(whole, folder)
+    print("\n| fault | cases | outcome |\n|---|---|---|")
+    for fault, found in outcomes.items():
+        counts = ", ".join(f"{what}: {count}" for what, count in found.items())
+        print(f"| {fault} | {found.total()} | {counts} |")
+    bad = sum(
+        found[what] for found in outcomes.values() for what in found if what[0] == "!"
+    )
+    print(f"\n{json.dumps({'part': 'faults', 'kept': not bad, 'figures': outcomes})}")
+    return 1 if bad else 0
+
+
+def train(run: Path) -> tuple[int, str]:
+    """`kbert finetune` on the sample, begun or gone on with."""
+    command = kbert_command("finetune", "--output", str(run), "--resume")
+    for setting in (
+        f"train.max_steps={_STEPS}",
+        "train.eval_steps=20",
+        "train.checkpoint_steps=10",
+    ):
+        command += ["--set", setting]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def damaged_checkpoints(whole: Path, folder: Path) -> dict[str, Counter[str]]:
+    """Two checkpoints, of which the later one is damaged in every way."""
+    (last,) = list_checkpoints(RunFolder(whole).checkpoints_folder)
+    step = int(last.name.partition("-")[2])
+    for number in (step - 10, step):
+        shutil.copytree(last, folder / f"step-{number:08}")
+    outcomes: dict[str, Counter[str]] = {}
+    for name in (STATE, VARIABLES, SUMS):
+        file = folder / last.name / name
+        for kind, changed in changes(file):
+            found = outcomes.setdefault(f"checkpoint: {name} {kind}", Counter())
+            with replaced(file, changed):
+                found[what_is_used(folder, step - 10)] += 1
+    if what_is_used(folder, step) != "the one before is used":
+        raise RuntimeError("the whole checkpoint is not used")
+    return outcomes
+
+
+def what_is_used(folder: Path, expected: int) -> str:
+    """Whether the checkpoint of this step is the one to go on from."""
+    try:
+        found = read_latest(folder)
+    except RunError:
+        return "! refused"
+    if found is None:
+        return "! none is found"
+    is_right = found[0].name == f"step-{expected:08}"
+    return "the one before is used" if is_right else "! the damaged one is used"
+
+
+def damaged_models(whole: Path, folder: Path) -> dict[str, Counter[str]]:
+    """A finished run whose model is damaged."""
+    shutil.copytree(whole, folder)
+    outcomes: dict[str, Counter[str]] = {}
+    model = folder / "model"
+    files = sorted(p for p in model.rglob("*") if p.is_file() and p.name != SUMS)
+    for file in files:
+        for kind, changed in changes(file):
+            found = outcomes.setdefault(f"model: {kind}", Counter())
+            with replaced(file, changed):
+                try:
+                    open_run(folder)
+                except RunError as error:
+                    names = file.name in str(error)
+                    found["refused" if names else "! refused, unnamed"] += 1
+                else:
+                    found["! loaded"] += 1
+    open_run(folder)
+    return outcomes
+
+
+def changes(file: Path) -> Iterator[tuple[str, bytes]]:
+    """The file cut at every block, and with a flipped byte in each part."""
+    content = file.read_bytes()
+    for size in range(0, len(content), _BLOCK):
+        yield "cut at 4 KiB boundaries", content[:size]
+    for place in range(0, len(content), max(1, len(content) // _FLIPS)):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x01
+        yield "a bit flipped", bytes(flipped)
+
+
+@contextlib.contextmanager
+def replaced(file: Path, content: bytes) -> Iterator[None]:
+    """Another content for a while."""
+    before = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        yield
+    finally:
+        file.write_bytes(before)
+
+
+def full_disks(whole: Path, folder: Path) -> dict[str, Counter[str]]:
+    """Trains on a disk that gets full at some point, and again with room."""
+    size = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file())
+    (last,) = list_checkpoints(RunFolder(whole).checkpoints_folder)
+    checkpoint = sum(p.stat().st_size for p in last.iterdir())
+    outcomes: dict[str, Counter[str]] = {}
+    # A run without checkpoints and logs is what is left of its size.
+    rest = size - checkpoint
+    for times in (0.5, 1.5, 2.5, 3.5):
+        where = folder / f"disk{times}"
+        where.mkdir()
+        room = int(rest + times * checkpoint)
+        try:
+            mount(where, room)
+        except (OSError, subprocess.CalledProcessError) as error:
+            outcomes["a full disk"] = Counter({f"skipped: {error}": 1})
+            return outcomes
+        try:
+            fault = f"a disk with room for {times} checkpoints"
+            outcomes[fault] = Counter({on_a_full_disk(whole, where, room): 1})
+        finally:
+            subprocess.run(["umount", str(where)], check=False)
+    return outcomes
+
+
+def mount(where: Path, num_bytes: int, *, again: bool = False) -> None:
+    """A file system in memory of this size."""
+    options = f"{'remount,' if again else ''}size={num_bytes}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "kbert-faults", str(where)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def on_a_full_disk(whole: Path, where: Path, room: int) -> str:
+    """What the training says, and how it ends once there is room."""
+    run = where / "run"
+    code, log = train(run)
+    if code == 0:
+        return "ended" if not differences(whole, run) else "! ended otherwise"
+    last = log.strip().splitlines()[-1]
+    if "Traceback" in log or not last.startswith("Error: "):
+        return f"! a traceback: {last}"
+    mount(where, 100 * room, again=True)
+    again, log_again = train(run)
+    if again:
+        return f"! does not go on: {log_again.strip().splitlines()[-1]}"
+    is_same = not differences(whole, run)
+    said = "refused before it began" if code == 2 else "stopped"
+    return f"{said}, and {'the same' if is_same else '! another'} in the end"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

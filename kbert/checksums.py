@@ -1,0 +1,53 @@
+"""SHA-256 sums of a folder's files, as `sha256sum -c SHA256SUMS` checks them."""
+
+import hashlib
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+_MOST_BYTES = 1_000_000
+
+
+def write_sums(folder: Path) -> None:
+    """Writes `SHA256SUMS` of all files below a folder."""
+    names = _files(folder)
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines), "utf-8")
+
+
+def damage(folder: Path) -> str | None:
+    """What is not as it was when `write_sums` wrote it; None where all is.
+
+    Args:
+        folder: one with the file `SHA256SUMS`.
+    """
+    try:
+        if (folder / SUMS).stat().st_size > _MOST_BYTES:
+            return f"{SUMS} is too long"
+        lines = (folder / SUMS).read_text("utf-8").splitlines()
+        wanted = dict(line.split("  ", 1)[::-1] for line in lines)
+        there = _files(folder)
+        if different := sorted(wanted.keys() ^ set(there)):
+            is_new = different[0] in there
+            return f"{different[0]} is {'new' if is_new else 'missing'}"
+        for name in there:
+            if _sha256(folder / name) != wanted[name]:
+                return f"{name} is not as it was written"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    except ValueError:
+        return f"{SUMS} is not as it was written"
+    return None
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder by their names in it; links are none."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path != folder / SUMS
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

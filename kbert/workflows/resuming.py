@@ -1,0 +1,211 @@
+"""Going on with a run that was stopped: from which checkpoint, and whether it may."""
+
+import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from pydantic import ValidationError
+
+from kbert.config import Settings, config_to_toml
+from kbert.errors import RunError
+from kbert.files import recover_folder, write_text
+from kbert.new_runs import check_free_space, clear_run, differing_settings
+from kbert.run_lock import locked
+from kbert.runs import RunFolder
+from kbert.training.checkpoints import STATE, read_latest, restore, variables_of
+from kbert.training.loop import Progress
+from kbert.workflows.checkpointing import RunState
+from kbert.workflows.machine import versions
+
+logger = logging.getLogger(__name__)
+
+# What may differ: how long to train, and what leaves the steps made as they were.
+LENGTHS = ("train.epochs", "train.max_steps")
+_FREE = (
+    *LENGTHS,
+    "train.on_nonfinite",
+    "train.checkpoint_steps",
+    "train.checkpoint_minutes",
+    "train.keep_checkpoints",
+)
+# Where the same data and weights lie may differ too: what was read is compared.
+_PLACES = (
+    "data.source",
+    "data.sources",
+    "data.data_dir",
+    "data.validation",
+    "data.test",
+    "model.preset",
+    "model.vocabulary",
+)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A run to go on with.
+
+    Attributes:
+        run: held for this process.
+        checkpoint: where it goes on; None: it was killed before there was one, and
+            begins again.
+        state: of the checkpoint.
+    """
+
+    run: RunFolder
+    checkpoint: Path | None
+    state: RunState | None
+
+    @property
+    def progress(self) -> Progress:
+        """Where the training goes on."""
+        return Progress() if self.state is None else self.state.progress
+
+    def check_settings(self, config: Settings) -> None:
+        """Checks that settings do not change what was done already.
+
+        Raises:
+            RunError: it names those that do.
+        """
+        free = () if self.state is None else (*_FREE, *_PLACES)
+        differing = [
+            name for name in differing_settings(self.run, config) if name not in free
+        ]
+        if differing:
+            raise RunError(
+                f"The run {self.run.path} goes on with the settings it has: others "
+                f"would change the steps already made. It differs in "
+                f"{', '.join(differing)}. Leave them out (train.epochs and "
+                "train.max_steps may be raised), or start another run with --output."
+            )
+
+    def check_data(self, data: str) -> None:
+        """Checks that the data are those that were trained on.
+
+        Args:
+            data: their digest.
+
+        Raises:
+            RunError: they are not.
+        """
+        if self.state is not None and self.state.data != data:
+            raise RunError(
+                f"The run {self.run.path} cannot go on: its data are not as they were "
+                "when it was stopped (texts, labels or the vocabulary have changed). "
+                "Put them back, or start another run with --output."
+            )
+
+    def check_length(self, total_steps: int) -> None:
+        """Checks that a training does not end before where it is.
+
+        Raises:
+            RunError: it would.
+        """
+        if total_steps < self.progress.step:
+            raise RunError(
+                f"The run {self.run.path} has made {self.progress.step} steps "
+                f"already. Received: {total_steps}. The number of steps or epochs may "
+                "be raised, not lowered."
+            )
+
+    def is_finished(self, config: Settings) -> bool:
+        """Whether nothing is left to do: it has ended, and is to be no longer."""
+        differing = differing_settings(self.run, config)
+        return _is_finished(self.run) and not set(differing) & set(LENGTHS)
+
+    def begin(self, config: Settings, *, needed_bytes: int) -> RunFolder:
+        """Puts the run's files in the state of the checkpoint.
+
+        Args:
+            config: with what may differ.
+            needed_bytes: what the rest of the run takes on the disk.
+
+        Raises:
+            RunError: the disk is too full.
+        """
+        check_free_space(self.run.path, needed_bytes)
+        if self.state is None:
+            logger.info("%s has no checkpoint yet: it begins again", self.run.path)
+            clear_run(self.run)
+        else:
+            self._warn_of_changes()
+            self.run.write_history(self.state.listener.history)
+            self.run.metrics_file.unlink(missing_ok=True)
+        write_text(self.run.config_file, config_to_toml(config))
+        return self.run
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model its variables, and its optimizer's.
+
+        Raises:
+            RunError: the checkpoint is of another model.
+        """
+        if self.checkpoint is not None:
+            restore(self.checkpoint, variables_of(model))
+            logger.info("%s goes on after step %d", self.run.path, self.progress.step)
+
+    def _warn_of_changes(self) -> None:
+        assert self.state is not None
+        then = {**self.state.versions, "backend": self.state.backend}
+        now = {**versions(), "backend": keras.backend.backend()}
+        changes = [
+            f"{name} {then[name]} then and {now[name]} now"
+            for name in then.keys() & now.keys()
+            if then[name] != now[name]
+        ]
+        if changes:
+            logger.warning(
+                "%s goes on with other software, so that its figures may differ in "
+                "their last digits: %s.",
+                self.run.path,
+                ", ".join(sorted(changes)),
+            )
+
+
+@contextmanager
+def resuming(path: Path) -> Iterator[Resumption]:
+    """Holds a run for this process and finds where it goes on.
+
+    Args:
+        path: one that `kbert.runs.find_config` has found to be a run.
+
+    Raises:
+        RunError: another process is at it, no checkpoint is whole, or it has a model
+            and none was kept.
+    """
+    run = RunFolder(path)
+    with locked(path):
+        recover_folder(run.model_folder)
+        found = read_latest(run.checkpoints_folder)
+        is_old = not run.checkpoints_folder.is_dir()
+        if is_old and run.model_folder.exists() and not _is_finished(run):
+            raise RunError(
+                f"The run {path} has a model and no checkpoint to go on from. Start "
+                f"another run from it: --preset {path}."
+            )
+        if found is None:
+            yield Resumption(run, None, None)
+            return
+        checkpoint, values = found
+        try:
+            state = RunState.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RunError(
+                f"{checkpoint / STATE} is not what kbert writes: {place}: "
+                f"{first['msg']}. Delete {checkpoint}."
+            ) from None
+        yield Resumption(run, checkpoint, state)
+
+
+def go_on(command: str, run: RunFolder) -> str:
+    """The command that goes on with a run."""
+    return f"kbert {command} --resume {shlex.quote(str(run.path))}"
+
+
+def _is_finished(run: RunFolder) -> bool:
+    return run.read_info().get("status") == "finished"
