@@ -289,7 +289,7 @@ def test_toml_has_every_set_value_and_no_other() -> None:
 
 def test_every_setting_is_described() -> None:
     settings = describe_settings(FinetuneConfig)
-    assert len(settings) == 39
+    assert len(settings) == 44
     assert all(setting.description and setting.type for setting in settings)
     by_key = {setting.key: setting for setting in settings}
     assert by_key["data.max_length"].type == "a whole number, at least 4"

@@ -6,7 +6,7 @@ import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, TrainSettings
 from kbert.errors import ConfigError, RunError
-from kbert.new_runs import FreshName, check_output, create_run
+from kbert.new_runs import FreshName, check_output, create_run, new_run
 from kbert.runs import open_run
 
 CONFIG = FinetuneConfig(train=TrainSettings(epochs=2, learning_rate=1e-3))
@@ -34,7 +34,10 @@ def test_a_model_replaces_the_one_before(tmp_path):
         with run.writing_model(num_bytes=6) as folder:
             (folder / "weights").write_text(content)
     assert (run.model_folder / "weights").read_text() == "second"
-    assert sorted(p.name for p in run.path.iterdir()) == ["config.toml", "model"]
+    names = sorted(path.name for path in run.path.iterdir())
+    assert names == ["checkpoints", "config.toml", "model"]
+    listed = sorted(path.name for path in run.model_folder.iterdir())
+    assert listed == ["SHA256SUMS", "weights"]
 
 
 def test_output_that_is_new_or_empty_is_fine(tmp_path):
@@ -87,7 +90,7 @@ def test_a_run_that_has_a_model_is_not_overwritten(tmp_path, status, kind, folde
     (run.path / folder / "weights").touch()
     with pytest.raises(RunError, match=f"is {kind} with this config, and holds"):
         check_output(run.path, CONFIG)
-    with pytest.raises(RunError, match=f"kbert evaluate {run.path}"):
+    with pytest.raises(RunError, match=f"--resume {run.path}"):
         create_run(run.path, CONFIG)
     assert (run.model_folder / "weights").exists()
 
@@ -95,8 +98,36 @@ def test_a_run_that_has_a_model_is_not_overwritten(tmp_path, status, kind, folde
 def test_a_finished_run_is_not_overwritten(tmp_path):
     run = create_run(tmp_path / "run", CONFIG)
     run.write_info({"status": "finished"})
-    with pytest.raises(RunError, match="finished run"):
+    with pytest.raises(RunError, match=f"finished run.*kbert evaluate {run.path}"):
         check_output(run.path, CONFIG)
+
+
+def test_a_run_with_a_checkpoint_is_not_overwritten(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    (run.checkpoints_folder / "step-00000010").mkdir()
+    with pytest.raises(RunError, match=f"--resume {run.path}"):
+        check_output(run.path, CONFIG)
+
+
+@pytest.mark.parametrize("change", ["flipped", "gone", "new"])
+def test_a_model_that_is_not_as_it_was_written_is_refused(tmp_path, change):
+    run = create_run(tmp_path / "run", CONFIG)
+    run.write_task({})
+    with run.writing_model(num_bytes=6) as folder:
+        (folder / "weights").write_bytes(b"\x00\x01")
+    open_run(run.path)
+    weights = run.model_folder / "weights"
+    if change == "flipped":
+        weights.write_bytes(b"\x00\x03")
+    elif change == "gone":
+        weights.unlink()
+    else:
+        (run.model_folder / "more").touch()
+    name = "more" if change == "new" else "weights"
+    with pytest.raises(RunError, match=f"model is damaged: {name} is "):
+        open_run(run.path)
+    (run.model_folder / "SHA256SUMS").unlink()  # as the message says
+    open_run(run.path)
 
 
 def test_a_disk_that_is_too_full(tmp_path):
@@ -139,7 +170,10 @@ def test_runs_that_start_together_get_a_folder_each(tmp_path):
     for _ in range(2):
         check_output(name, CONFIG)  # before either has written anything
     assert list(tmp_path.iterdir()) == []
-    made = [create_run(name, CONFIG).path for _ in range(3)]
+    made = []
+    for _ in range(3):
+        with new_run(name, CONFIG) as run:
+            made.append(run.path)
     expected = ("imdb", "imdb-2", "imdb-3")
     assert made == [tmp_path / "runs" / folder for folder in expected]
 

@@ -161,8 +161,10 @@ def _noting_early_ends(
         record.note_early_end("interrupted")
         error.args = (_kept(run, listener),)
         raise
-    except BaseException:
+    except BaseException as error:
         record.note_early_end("failed")
+        if isinstance(error, OSError):  # such as a full disk
+            logger.warning("Go on once it is mended: %s", go_on("finetune", run))
         raise
 
 

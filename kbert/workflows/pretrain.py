@@ -247,6 +247,8 @@ def _noting_early_ends(
     except KeyboardInterrupt:
         record.note_early_end("interrupted")
         raise
-    except BaseException:
+    except BaseException as error:
         record.note_early_end("failed")
+        if isinstance(error, OSError):  # such as a full disk
+            logger.warning("Go on once it is mended: %s", go_on("pretrain", run))
         raise

@@ -366,7 +366,7 @@ class TestOutputs:
         monkeypatch.setattr("kbert.new_runs.shutil.disk_usage", lambda path: usage)
         message = refused()
         assert "0 MB free" in message
-        assert "Make room, or choose another --output" in message
+        assert "Make room, choose another --output" in message
 
     def test_a_full_disk_for_temporary_files(
         self, finetune: Kbert, monkeypatch: pytest.MonkeyPatch
@@ -394,7 +394,8 @@ class TestOutputs:
         assert "run/model: No space left on device. Make room" in outcome.message
         left = sorted(path.name for path in Path("run").iterdir())
         assert "model" not in left
-        assert not any(name.startswith(".") for name in left)
+        assert not any(name.startswith(".") for name in left if name != ".lock")
+        assert "Go on once it is mended: kbert finetune --resume run" in outcome.err
 
 
 class TestTraining:

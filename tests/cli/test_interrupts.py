@@ -65,7 +65,7 @@ def test_in_training_the_step_is_finished_and_the_model_kept(
     assert "Traceback" not in outcome.err
     last = outcome.err.splitlines()[-1]
     assert last.startswith("Interrupted: stopped after step 2")
-    assert last.endswith("is in run")
+    assert last.endswith("is in run. Go on: kbert finetune --resume run")
     assert json.loads(Path("run/kbert.json").read_text())["status"] == "interrupted"
     answer = kbert("predict", "run", "a b")
     assert answer.code == 0

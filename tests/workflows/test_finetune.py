@@ -45,7 +45,7 @@ def test_the_run_explains_itself(tiny_run, examples):
     names = {path.name for path in tiny_run.path.iterdir()}
     assert names == {
         "config.toml", "model", "task.json", "metrics.json", "history.jsonl",
-        "curves.png", "confusion.png", "logs", "kbert.json",
+        "curves.png", "confusion.png", "logs", "kbert.json", "checkpoints", ".lock",
     }  # fmt: skip
     config = tiny_run.config
     assert config.train.learning_rate == 0.02

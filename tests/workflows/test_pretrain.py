@@ -82,7 +82,7 @@ def test_the_run_is_complete(pretrained, corpus):
     names = {path.name for path in pretrained.path.iterdir()}
     assert names == {
         "config.toml", "model", "task.json", "vocab.txt", "metrics.json",
-        "history.jsonl", "curves.png", "logs", "kbert.json",
+        "history.jsonl", "curves.png", "logs", "kbert.json", "checkpoints", ".lock",
     }  # fmt: skip
     config = settings_of(pretrained)
     assert config.data.sources == [str(corpus)]
