@@ -14,11 +14,12 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), "utf-8")
 
 
-def damage(folder: Path) -> str | None:
+def damage(folder: Path, *, more_allowed: bool = False) -> str | None:
     """What is not as it was when `write_sums` wrote it; None where all is.
 
     Args:
         folder: one with the file `SHA256SUMS`.
+        more_allowed: whether there may be files that are not listed.
     """
     try:
         if (folder / SUMS).stat().st_size > _MOST_BYTES:
@@ -26,12 +27,13 @@ def damage(folder: Path) -> str | None:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
         wanted = dict(line.split("  ", 1)[::-1] for line in lines)
         there = _files(folder)
-        if different := sorted(wanted.keys() ^ set(there)):
-            is_new = different[0] in there
-            return f"{different[0]} is {'new' if is_new else 'missing'}"
+        if missing := sorted(wanted.keys() - set(there)):
+            return f"{missing[0]} is missing"
         for name in there:
-            if _sha256(folder / name) != wanted[name]:
+            if name in wanted and _sha256(folder / name) != wanted[name]:
                 return f"{name} is not as it was written"
+            if name not in wanted and not more_allowed:
+                return f"{name} is new"
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
     except ValueError:

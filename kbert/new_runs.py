@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbert.config import Settings, config_to_toml
+from kbert.config import Settings, config_to_toml, describe_settings
 from kbert.errors import RunError
 from kbert.files import recover_folder, write_text
 from kbert.run_lock import LOCK, locked
@@ -61,7 +61,7 @@ def check_output(
         path = next(free for free in path.paths() if not os.path.lexists(free))
     if path.exists() and not path.is_dir():
         raise RunError(f"The output {path} is a file. Choose another --output.")
-    if path.is_dir() and any(file.name != LOCK for file in path.iterdir()):
+    if path.is_dir() and any(not _is_left(file) for file in path.iterdir()):
         _check_same_run(RunFolder(path), config)
     parent = path
     while not parent.exists():
@@ -116,8 +116,9 @@ def create_run(path: Path, config: Settings) -> RunFolder:
     check_output(path, config)
     path.mkdir(parents=True, exist_ok=True)
     run = RunFolder(path)
-    clear_run(run)
+    # First, so that a kill leaves what the same command may begin again.
     write_text(run.config_file, config_to_toml(config))
+    clear_run(run)
     return run
 
 
@@ -177,12 +178,20 @@ def differing_settings(run: RunFolder, config: Settings) -> list[str]:
     except ValueError as error:
         raise RunError(f"{run.config_file} is damaged: {error}") from None
     new = tomllib.loads(config_to_toml(config))
+    # A run of an earlier version lacks what has come since.
+    defaults = {s.key: s.default for s in describe_settings(type(config))}
     return [
         f"{section}.{key}"
         for section in sorted(old.keys() | new.keys())
         for key in sorted(old.get(section, {}).keys() | new.get(section, {}).keys())
-        if old.get(section, {}).get(key) != new.get(section, {}).get(key)
+        if old.get(section, {}).get(key, defaults.get(f"{section}.{key}"))
+        != new.get(section, {}).get(key, defaults.get(f"{section}.{key}"))
     ]
+
+
+def _is_left(file: Path) -> bool:
+    """Whether this is what a kill leaves of a run that was being made."""
+    return file.name == LOCK or file.name.startswith(".config.toml.tmp-")
 
 
 def _is_read_only(folder: Path) -> bool:

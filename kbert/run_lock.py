@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from kbert.errors import RunError
 
 LOCK = ".lock"
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -37,6 +40,13 @@ def locked(run: Path) -> Iterator[None]:
                 f"{f' ({holder})' if holder else ''}. Wait until it has ended, or "
                 "choose another --output."
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            logger.warning(
+                "%s cannot be locked (%s): see to it that no second process trains "
+                "in it.",
+                run,
+                error.strerror,
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(
             descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0

@@ -238,13 +238,17 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
                 f"The run {path} has no {needed.name}: it was stopped before its "
                 f"first evaluation. Go on with it: --resume {path}"
             )
-    _check_model(run.model_folder)
+    check_model(run.model_folder)
     return run
 
 
-def _check_model(folder: Path) -> None:
-    """Checks that a model is as it was written: a flipped bit would just be wrong."""
-    if (folder / SUMS).exists() and (found := damage(folder)):
+def check_model(folder: Path) -> None:
+    """Checks that a model is as it was written: a flipped bit would just be wrong.
+
+    Raises:
+        RunError: it is not.
+    """
+    if (folder / SUMS).exists() and (found := damage(folder, more_allowed=True)):
         raise RunError(
             f"{folder} is damaged: {found}. Put the model back from a copy, or train "
             f"again. Where the change was meant, delete {folder / SUMS}."

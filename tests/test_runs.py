@@ -109,7 +109,7 @@ def test_a_run_with_a_checkpoint_is_not_overwritten(tmp_path):
         check_output(run.path, CONFIG)
 
 
-@pytest.mark.parametrize("change", ["flipped", "gone", "new"])
+@pytest.mark.parametrize("change", ["flipped", "gone"])
 def test_a_model_that_is_not_as_it_was_written_is_refused(tmp_path, change):
     run = create_run(tmp_path / "run", CONFIG)
     run.write_task({})
@@ -119,12 +119,10 @@ def test_a_model_that_is_not_as_it_was_written_is_refused(tmp_path, change):
     weights = run.model_folder / "weights"
     if change == "flipped":
         weights.write_bytes(b"\x00\x03")
-    elif change == "gone":
-        weights.unlink()
     else:
-        (run.model_folder / "more").touch()
-    name = "more" if change == "new" else "weights"
-    with pytest.raises(RunError, match=f"model is damaged: {name} is "):
+        weights.unlink()
+    (run.model_folder / "README.md").touch()  # to publish it: harmless
+    with pytest.raises(RunError, match="model is damaged: weights is "):
         open_run(run.path)
     (run.model_folder / "SHA256SUMS").unlink()  # as the message says
     open_run(run.path)

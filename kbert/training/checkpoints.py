@@ -26,16 +26,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from kbert.bounded import MAX_JSON_BYTES, parse_json
 from kbert.checksums import damage, write_sums
 from kbert.errors import RunError
-from kbert.files import replace_folder, temporary_beside
+from kbert.files import recover_folder, replace_folder, temporary_beside
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+# Says that there has been a checkpoint, also when somebody has deleted all.
+KEPT = ".kept"
 STATE, VARIABLES = "state.json", "variables.npz"
 _NAME = re.compile(r"step-(\d{8,18})")
-_MOST_STATE_BYTES = 256_000_000  # a history of a million evaluations
+_MOST_STATE_BYTES = MAX_JSON_BYTES  # a history of half a million evaluations
 # The members of variables.npz have their sizes in front of them, and names.
 _BYTES_BESIDE_A_VARIABLE = 1_000
 
@@ -101,6 +104,7 @@ def write_checkpoint(
         (temporary / STATE).write_text(content + "\n", "utf-8")
         write_sums(temporary)
         replace_folder(temporary, target)
+        (folder / KEPT).touch()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise OSError(error.errno, reason, str(target)) from error
@@ -108,6 +112,13 @@ def write_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
     delete_old_checkpoints(folder, keep=keep)
     return target
+
+
+def delete_later_checkpoints(path: Path) -> None:
+    """Deletes those after one that a training goes on from: they are damaged."""
+    others = list_checkpoints(path.parent)
+    for later in others[others.index(path) + 1 :]:
+        shutil.rmtree(later, ignore_errors=True)
 
 
 def delete_old_checkpoints(folder: Path, *, keep: int) -> None:
@@ -137,6 +148,8 @@ def read_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         RunError: there are some, and all are damaged.
     """
+    for aside in folder.glob(".step-*.old"):  # killed between two renames
+        recover_folder(folder / aside.name.removeprefix(".").removesuffix(".old"))
     damages = []
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -149,8 +162,8 @@ def read_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         return path, state
     if damages:
         raise RunError(
-            f"No checkpoint in {folder} is whole. {'. '.join(damages)}. To train from "
-            f"the beginning, delete {folder}."
+            f"No checkpoint in {folder} is whole. {'. '.join(damages)}. Put one back "
+            "from a copy, or train anew with another --output."
         )
     return None
 
@@ -203,10 +216,10 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MOST_STATE_BYTES:
             raise _DamagedError(f"{STATE} is too long")
-        state = json.loads(file.read_text("utf-8"))
+        state = parse_json(file.read_bytes())
     except OSError as error:
         raise _DamagedError(f"{error.filename}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _DamagedError(str(error)) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise _DamagedError(f"{STATE} is not of format {FORMAT}, the known one")
@@ -227,6 +240,8 @@ def _check_members(
         )
     for name, variable in variables.items():
         info = members[f"{name}.npy"]
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise _DamagedError(f"{name} is compressed or encrypted")
         with archive.open(info) as member:
             shape, dtype = _read_header(member)
         fits = _are_alike(dtype, np.dtype(variable.dtype))
@@ -235,8 +250,6 @@ def _check_members(
                 f"{name} is {dtype} {shape} there and {variable.dtype} "
                 f"{tuple(variable.shape)} in the model"
             )
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise _DamagedError(f"{name} is compressed")
 
 
 def _read_header(member: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -126,9 +126,13 @@ class Plan:
             return False
         return step % self.eval_steps == 0 or step >= self.total_steps
 
+    def has_lost_patience(self, progress: Progress) -> bool:
+        """Whether it ends early."""
+        return self.patience is not None and progress.disappointments >= self.patience
+
     def is_over(self, progress: Progress) -> bool:
         """Whether all is done, evaluations included."""
-        if self.patience is not None and progress.disappointments >= self.patience:
+        if self.has_lost_patience(progress):
             return True
         return progress.evaluated_step >= self.total_steps
 
@@ -164,10 +168,16 @@ def train(
     where = f"after step {progress.step}" if progress.step else "before the first step"
     with StopSignal(f"stopped {where}") as stop:
         try:
-            if plan.is_evaluation_due(progress):  # it was cut short
-                progress = _evaluate(progress, plan, evaluate, listener, keeper, stop)
             updates = data.updates(plan.total_steps, progress.position)
-            while not plan.is_over(progress):
+            while True:
+                if plan.is_evaluation_due(progress):
+                    metrics = evaluate(progress.step)
+                    with stop.deferred():
+                        progress = _judge(progress, metrics, plan, listener)
+                        if keeper is not None:
+                            keeper.keep(progress)
+                if plan.is_over(progress):
+                    break
                 given = next(updates)
                 with stop.deferred():
                     progress = _step(
@@ -176,10 +186,6 @@ def train(
                     stop.message = f"stopped after step {progress.step}"
                     if keeper is not None:
                         keeper.on_step(progress)
-                if plan.is_evaluation_due(progress):
-                    progress = _evaluate(
-                        progress, plan, evaluate, listener, keeper, stop
-                    )
         except Interrupted:
             if keeper is not None and progress.step:
                 keeper.keep(progress)
@@ -220,33 +226,23 @@ def _step(
     )
 
 
-def _evaluate(
-    progress: Progress,
-    plan: Plan,
-    evaluate: Callable[[int], dict[str, Any]],
-    listener: Listener,
-    keeper: Keeper | None,
-    stop: StopSignal,
+def _judge(
+    progress: Progress, metrics: dict[str, Any], plan: Plan, listener: Listener
 ) -> Progress:
-    metrics = evaluate(progress.step)
+    """What an evaluation means for the training."""
     value = plan.value(metrics)
     is_best = progress.best is None or value is None or value > progress.best
-    train_loss = (
-        progress.loss_sum / progress.num_losses if progress.num_losses else None
+    num_losses = progress.num_losses
+    train_loss = progress.loss_sum / num_losses if num_losses else None
+    listener.on_evaluation(progress.step, train_loss, metrics, is_best=is_best)
+    return replace(
+        progress,
+        evaluated_step=progress.step,
+        best=value if is_best else progress.best,
+        disappointments=0 if is_best else progress.disappointments + 1,
+        num_losses=0,
+        loss_sum=0.0,
     )
-    with stop.deferred():
-        listener.on_evaluation(progress.step, train_loss, metrics, is_best=is_best)
-        progress = replace(
-            progress,
-            evaluated_step=progress.step,
-            best=value if is_best else progress.best,
-            disappointments=0 if is_best else progress.disappointments + 1,
-            num_losses=0,
-            loss_sum=0.0,
-        )
-        if keeper is not None:
-            keeper.keep(progress)
-    return progress
 
 
 class NonFiniteError(TrainingError):

@@ -85,7 +85,9 @@ class MaskedData:
                     first_draw = num_seen + (step - num_before) * rows
                     batches = self.feed(phase, group, first_draw=first_draw)
                     step += 1
-                    place = _Place() if step == end else place
+                    # The last phase may get longer: it then goes on in the text.
+                    if step == end and phase is not self.phases[-1]:
+                        place = _Place()
                     yield Update(batches, _position(step, place, phase.source))
                 groups.close()
                 place, bookmark = _Place(), None

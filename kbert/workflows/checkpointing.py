@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
+from typing import Self
 
 import keras
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from kbert.runs import RunFolder
 from kbert.settings import SharedTrainSettings
@@ -38,6 +39,16 @@ class RunState(BaseModel):
     seconds: float
     backend: str
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _steps_agree(self) -> Self:
+        position = self.progress.position or {}
+        if position.get("step") != self.progress.step or self.progress.step < 1:
+            raise ValueError("the step of the data is not that of the training")
+        for line in self.listener.history:
+            if not isinstance(line.get("validation"), dict) or "step" not in line:
+                raise ValueError("a line of history has no step or no validation")
+        return self
 
 
 class Checkpointer:

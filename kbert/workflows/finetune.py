@@ -23,7 +23,7 @@ from kbert.workflows.predictor import Predictor
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
-from kbert.workflows.resuming import Resumption, go_on, resuming
+from kbert.workflows.resuming import Resumption, go_on, noting_a_full_disk, resuming
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,11 @@ def _run(
         seconds=record.training_seconds,
         kept=None if state is None else state.progress,
     )
+    if state is not None and job.plan.has_lost_patience(state.progress):
+        logger.warning(
+            "patience ran out at step %d: more epochs or steps have no effect",
+            state.progress.step,
+        )
     with _noting_early_ends(run, job, trainee, listener, record):
         ended = _train(
             job, trainee, listener, keeper, None if state is None else state.progress
@@ -150,7 +155,8 @@ def _noting_early_ends(
         yield
     except Interrupted as error:
         if listener.best_step is None:
-            trainee.save(run, job.preset, job.encoder.max_length)
+            with noting_a_full_disk():
+                trainee.save(run, job.preset, job.encoder.max_length)
         record.note_early_end("interrupted")
         raise Interrupted(
             f"{error}; {_kept(run, listener)}. Go on: {go_on('finetune', run)}",
@@ -223,7 +229,7 @@ def _finish(
     run: RunFolder, job: Job, listener: RunListener, progress: TextIO | None
 ) -> None:
     """Evaluates the model that the run keeps, as `kbert evaluate` would."""
-    predictor = Predictor(run)
+    predictor = Predictor(run.path)
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}
     metrics = {
         name: predictor.evaluate(dataset, progress=progress)

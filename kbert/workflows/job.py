@@ -75,8 +75,10 @@ class Job:
     @cached_property
     def data_digest(self) -> str:
         """Tells whether what is trained and measured on is what it was."""
-        datasets = (self.datasets.train, self.datasets.validation)
-        fingerprints = [dataset.report.fingerprint for dataset in datasets]
+        fingerprints = [
+            f"{split} {dataset.report.fingerprint}"
+            for split, dataset in self.datasets.by_split().items()
+        ]
         return digest_of(*fingerprints, *self.preset.vocabulary)
 
     def describe_task(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from kbert.workflows.pretraining.text import warn_of_broken_text
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
-from kbert.workflows.resuming import Resumption, go_on, resuming
+from kbert.workflows.resuming import Resumption, go_on, noting_a_full_disk, resuming
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +237,8 @@ def _noting_early_ends(
     try:
         yield
     except Interrupted as error:
-        pretrainee.save(run)
+        with noting_a_full_disk():
+            pretrainee.save(run)
         record.note_early_end("interrupted")
         raise Interrupted(
             f"{error}; the model as it was then is in {run.path}. Go on: "

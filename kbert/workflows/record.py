@@ -27,7 +27,9 @@ class Record:
             step: where it goes on.
             seconds: what the training had taken until there.
         """
-        resumed = [*earlier.get("resumed", []), {"at": _now(), "step": step}]
+        before = earlier.get("resumed")
+        now = {"at": _now(), "step": step}
+        resumed = [*before, now] if isinstance(before, list) else [now]
         started = earlier.get("started", self._info["started"])
         self._info = {"started": started, "resumed": resumed}
         self._seconds_before = seconds

@@ -15,8 +15,15 @@ from kbert.errors import RunError
 from kbert.files import recover_folder, write_text
 from kbert.new_runs import check_free_space, clear_run, differing_settings
 from kbert.run_lock import locked
-from kbert.runs import RunFolder
-from kbert.training.checkpoints import STATE, read_latest, restore, variables_of
+from kbert.runs import RunFolder, check_model
+from kbert.training.checkpoints import (
+    KEPT,
+    STATE,
+    delete_later_checkpoints,
+    read_latest,
+    restore,
+    variables_of,
+)
 from kbert.training.loop import Progress
 from kbert.workflows.checkpointing import RunState
 from kbert.workflows.machine import versions
@@ -35,13 +42,12 @@ _FREE = (
 # Where the same data and weights lie may differ too: what was read is compared.
 _PLACES = (
     "data.source",
-    "data.sources",
     "data.data_dir",
     "data.validation",
     "data.test",
     "model.preset",
-    "model.vocabulary",
 )
+_PLACES_OF_TEXT = ("data.sources", "data.data_dir", "model.preset", "model.vocabulary")
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,7 @@ class Resumption:
         Raises:
             RunError: it names those that do.
         """
-        free = () if self.state is None else (*_FREE, *_PLACES)
-        differing = [
-            name for name in differing_settings(self.run, config) if name not in free
-        ]
+        differing = [name for name in self._differing(config) if name not in _FREE]
         if differing:
             raise RunError(
                 f"The run {self.run.path} goes on with the settings it has: others "
@@ -81,6 +84,18 @@ class Resumption:
                 f"{', '.join(differing)}. Leave them out (train.epochs and "
                 "train.max_steps may be raised), or start another run with --output."
             )
+
+    def _differing(self, config: Settings) -> list[str]:
+        """The settings that are other ones than the run's; places are none."""
+        sections = dict(config)
+        places = _PLACES_OF_TEXT if hasattr(sections["data"], "sources") else _PLACES
+        return [
+            name
+            for name in differing_settings(self.run, config)
+            # What is `auto` becomes what it was: the run keeps what was decided.
+            if name not in places
+            and getattr(sections[name.split(".")[0]], name.split(".")[1], "") != "auto"
+        ]
 
     def check_data(self, data: str) -> None:
         """Checks that the data are those that were trained on.
@@ -112,30 +127,57 @@ class Resumption:
             )
 
     def is_finished(self, config: Settings) -> bool:
-        """Whether nothing is left to do: it has ended, and is to be no longer."""
-        differing = differing_settings(self.run, config)
-        return _is_finished(self.run) and not set(differing) & set(LENGTHS)
+        """Whether nothing is left to do: it has ended, and is to be no longer.
+
+        Raises:
+            RunError: it has, and other settings are asked for than it has.
+        """
+        if not _is_finished(self.run):
+            return False
+        if set(self._differing(config)) & set(LENGTHS):
+            return False
+        self.check_settings(config)
+        return True
 
     def begin(self, config: Settings, *, needed_bytes: int) -> RunFolder:
         """Puts the run's files in the state of the checkpoint.
 
         Args:
             config: with what may differ.
-            needed_bytes: what the rest of the run takes on the disk.
+            needed_bytes: what the run takes on the disk at most; what it takes already
+                is a part of it.
 
         Raises:
-            RunError: the disk is too full.
+            RunError: the disk is too full, or there has been a checkpoint that is gone.
         """
-        check_free_space(self.run.path, needed_bytes)
+        there = _size_of(self.run.checkpoints_folder) + _size_of(self.run.model_folder)
+        check_free_space(self.run.path, max(0, needed_bytes - there))
         if self.state is None:
+            self._check_nothing_is_lost()
             logger.info("%s has no checkpoint yet: it begins again", self.run.path)
             clear_run(self.run)
         else:
+            assert self.checkpoint is not None
             self._warn_of_changes()
+            # First: of a run that was finished and is killed now, work is left to do.
+            self.run.write_info(self.run.read_info() | {"status": "running"})
+            delete_later_checkpoints(self.checkpoint)
             self.run.write_history(self.state.listener.history)
             self.run.metrics_file.unlink(missing_ok=True)
         write_text(self.run.config_file, config_to_toml(config))
         return self.run
+
+    def _check_nothing_is_lost(self) -> None:
+        """Checks that no checkpoint has ever been there, so that none is missing."""
+        folder = self.run.checkpoints_folder
+        was_there = (folder / KEPT).exists() or _is_finished(self.run)
+        is_old = not folder.is_dir() and self.run.model_folder.exists()
+        if was_there or is_old:
+            raise RunError(
+                f"The run {self.run.path} has no checkpoint to go on from. Put one "
+                f"back from a copy, or start another run from its model: --preset "
+                f"{self.run.path}."
+            )
 
     def restore(self, model: keras.Model) -> None:
         """Gives a compiled model its variables, and its optimizer's.
@@ -173,19 +215,18 @@ def resuming(path: Path) -> Iterator[Resumption]:
         path: one that `kbert.runs.find_config` has found to be a run.
 
     Raises:
-        RunError: another process is at it, no checkpoint is whole, or it has a model
-            and none was kept.
+        RunError: another process is at it, no checkpoint is whole, or the best model
+            so far is damaged.
     """
     run = RunFolder(path)
     with locked(path):
         recover_folder(run.model_folder)
-        found = read_latest(run.checkpoints_folder)
-        is_old = not run.checkpoints_folder.is_dir()
-        if is_old and run.model_folder.exists() and not _is_finished(run):
-            raise RunError(
-                f"The run {path} has a model and no checkpoint to go on from. Start "
-                f"another run from it: --preset {path}."
-            )
+        try:
+            found = read_latest(run.checkpoints_folder)
+        except RunError:
+            if not _is_finished(run):
+                raise
+            found = None
         if found is None:
             yield Resumption(run, None, None)
             return
@@ -199,6 +240,8 @@ def resuming(path: Path) -> Iterator[Resumption]:
                 f"{checkpoint / STATE} is not what kbert writes: {place}: "
                 f"{first['msg']}. Delete {checkpoint}."
             ) from None
+        if state.listener.best_step is not None:
+            _check_model(run)
         yield Resumption(run, checkpoint, state)
 
 
@@ -207,5 +250,29 @@ def go_on(command: str, run: RunFolder) -> str:
     return f"kbert {command} --resume {shlex.quote(str(run.path))}"
 
 
+@contextmanager
+def noting_a_full_disk() -> Iterator[None]:
+    """Says what could not be written besides a checkpoint, and goes on."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: %s", error.filename, error.strerror)
+
+
+def _check_model(run: RunFolder) -> None:
+    """Checks the best model so far: nothing that follows might replace it."""
+    if not run.model_folder.is_dir():
+        raise RunError(
+            f"{run.model_folder}, the best model so far, is missing. Put it back from "
+            "a copy, or start another run with --output."
+        )
+    check_model(run.model_folder)
+
+
 def _is_finished(run: RunFolder) -> bool:
-    return run.read_info().get("status") == "finished"
+    has_ended = run.read_info().get("status") == "finished"
+    return has_ended and run.metrics_file.is_file()
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -102,7 +102,7 @@ def test_the_last_ones_are_kept(model, folder):
     for step in (30, 200):
         write_checkpoint(folder, step, variables_of(model), {}, keep=3)
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["step-00000020", "step-00000030", "step-00000200"]
+    assert names == [".kept", "step-00000020", "step-00000030", "step-00000200"]
 
 
 def test_a_checkpoint_of_the_same_step_takes_its_place(model, folder):
@@ -157,7 +157,9 @@ def test_it_is_recognised_wherever_it_is_cut(folder):
 def test_without_a_whole_one_nothing_is_made_up(folder):
     for path in list_checkpoints(folder):
         _damage(path / VARIABLES, 300, "flipped")
-    with pytest.raises(RunError, match=r"No checkpoint .* is whole.*delete") as caught:
+    with pytest.raises(
+        RunError, match=r"No checkpoint .* is whole.*another --output"
+    ) as caught:
         read_latest(folder)
     assert "step-00000010" in str(caught.value)
     assert "step-00000020" in str(caught.value)
@@ -178,7 +180,13 @@ def test_a_full_disk_leaves_the_earlier_ones(model, folder, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
     assert "step-00000030" in caught.value.filename
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["step-00000010", "step-00000020"]
+    assert names == [".kept", "step-00000010", "step-00000020"]
+
+
+def test_killed_between_two_renames_it_is_put_back(folder):
+    (folder / "step-00000020").rename(folder / ".step-00000020.old")
+    path, state = read_latest(folder)
+    assert (path.name, state["step"]) == ("step-00000020", 20)
 
 
 def test_another_model_is_refused_and_left_as_it_is(folder):

@@ -19,6 +19,7 @@ from kbert.run_lock import locked
 from kbert.runs import RunFolder
 from kbert.training.checkpoints import STATE, VARIABLES, list_checkpoints
 from kbert.training.loop import Step
+from kbert.workflows.checkpointing import Checkpointer
 from kbert.workflows.reporting import RunListener
 from tests.pretraining_runs import settings_for, write_corpus
 from tests.workflows.conftest import write_examples
@@ -146,6 +147,64 @@ def test_a_model_is_not_thrown_away_for_want_of_a_checkpoint(stopped):
     assert (stopped / "model").is_dir()
 
 
+def test_checkpoints_that_were_deleted_are_missed(stopped):
+    for path in list_checkpoints(stopped / "checkpoints"):
+        shutil.rmtree(path)
+    with pytest.raises(RunError, match="no checkpoint to go on from"):
+        kbert.finetune(resume=stopped)
+    assert (stopped / "model").is_dir()
+    assert (stopped / "history.jsonl").read_text()
+
+
+def test_a_finished_run_without_checkpoints_is_left_alone(whole, tmp_path):
+    run = Path(shutil.copytree(whole.path, tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    again = kbert.finetune(resume=run, settings={"train.epochs": "auto"})
+    assert again.metrics == whole.metrics
+    with pytest.raises(RunError, match="no checkpoint to go on from"):
+        kbert.finetune(resume=run, settings={"train.max_steps": 30})
+    assert differences_of_files(whole.path, run) == []
+
+
+def differences_of_files(one: Path, other: Path) -> list[str]:
+    names = ("config.toml", "history.jsonl", "metrics.json", "model/SHA256SUMS")
+    return [n for n in names if (one / n).read_bytes() != (other / n).read_bytes()]
+
+
+def test_the_best_model_so_far_has_to_be_whole(stopped):
+    file = stopped / "model" / "model.weights.h5"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"model is damaged: model.weights.h5"):
+        kbert.finetune(resume=stopped)
+
+
+@pytest.mark.parametrize("place", ["history", "checkpoint"])
+def test_a_signal_while_an_evaluation_is_written_down(
+    whole, tmp_path, tiny_preset, examples, monkeypatch, place
+):
+    owner, name = {
+        "history": (RunFolder, "append_history"),
+        "checkpoint": (Checkpointer, "keep"),
+    }[place]
+    written = getattr(owner, name)
+    calls = []
+
+    def receive(self, *arguments):
+        written(self, *arguments)
+        calls.append(arguments)
+        if len(calls) == (2 if place == "history" else 4):
+            signal.raise_signal(signal.SIGTERM)
+
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(owner, name, receive)
+        finetune(tiny_preset, examples, output)
+    kbert.finetune(resume=output)
+    assert differences(whole.path, output) == []
+
+
 @pytest.mark.parametrize(
     ("given", "names"),
     [
@@ -173,6 +232,11 @@ def test_steps_may_be_raised_and_not_lowered(stopped):
     assert run.config.train.max_steps == 24
     lines = (stopped / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_finished_run_does_not_take_other_settings(whole):
+    with pytest.raises(RunError, match=r"It differs in train\.seed"):
+        kbert.finetune(resume=whole.path, seed=7)
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(whole, tmp_path, caplog):
@@ -288,15 +352,18 @@ def test_a_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch, others):
     assert [item["step"] for item in info["resumed"]] == [16]
 
 
-def test_a_prepared_pretraining_goes_on(tmp_path, monkeypatch, prepared):
+def test_a_prepared_pretraining_gets_longer(tmp_path, prepared):
     settings = pretraining_settings(
         prepared.folder, model__vocabulary_size=None, data__validation_share=None
     )
     settings = {k: v for k, v in settings.items() if not k.startswith("data.val")}
+    settings["train.schedule"] = "constant"
+    settings["train.warmup_steps"] = 2
     whole = kbert.pretrain(output=tmp_path / "whole", settings=settings)
-    with stopping_at(monkeypatch, 13):
-        kbert.pretrain(output=tmp_path / "run", settings=settings)
-    kbert.pretrain(resume=tmp_path / "run")
+    short = settings | {"train.max_steps": 16}
+    kbert.pretrain(output=tmp_path / "run", settings=short)
+    # Finished, and then made longer: with this schedule it is as if it had always been.
+    kbert.pretrain(resume=tmp_path / "run", max_steps=24)
     assert differences(whole.path, tmp_path / "run") == []
 
 
