@@ -24,7 +24,8 @@ def damage(folder: Path, *, more_allowed: bool = False) -> str | None:
     try:
         if (folder / SUMS).stat().st_size > _MOST_BYTES:
             return f"{SUMS} is too long"
-        lines = (folder / SUMS).read_text("utf-8").splitlines()
+        text = (folder / SUMS).read_text("utf-8")
+        lines = text.removesuffix("\n").split("\n")
         wanted = dict(line.split("  ", 1)[::-1] for line in lines)
         there = _files(folder)
         if missing := sorted(wanted.keys() - set(there)):

@@ -8,9 +8,9 @@ names it, an exit code, and never a traceback alone, nor a wrong model that is u
 - Of a checkpoint, each file is cut at every 4 KiB boundary, and has a byte flipped in
   each of its parts: the one before it is used.
 - Of the model, likewise: `kbert predict` refuses it.
-- The disk is full (a small file system in memory; as root on Linux) at the first
-  checkpoint, at a later one, and in the middle of one: the training stops, its run goes
-  on once there is room, and ends as the one that nothing happened to.
+- The disk gets full (a small file system in memory; as root on Linux) after the first
+  checkpoint, and after later ones: the training stops, its run goes on once there is
+  room, and ends as the one that nothing happened to.
 
 Takes about 10 minutes. Prints a table and a JSON line; exits with 1 where the promise
 is broken.
@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ from kbert.training.checkpoints import (
 
 _STEPS = 60
 _BLOCK = 4096
+_ROOM = 300_000_000  # bytes
 _FLIPS = 200  # of each file, evenly over it
 
 
@@ -69,6 +71,12 @@ def main() -> int:
 
 def train(run: Path) -> tuple[int, str]:
     """`kbert finetune` on the sample, begun or gone on with."""
+    done = subprocess.run(command_for(run), capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def command_for(run: Path) -> list[str]:
+    """Begins the training, or goes on with it."""
     command = kbert_command("finetune", "--output", str(run), "--resume")
     for setting in (
         f"train.max_steps={_STEPS}",
@@ -76,8 +84,7 @@ def train(run: Path) -> tuple[int, str]:
         "train.checkpoint_steps=10",
     ):
         command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+    return command
 
 
 def damaged_checkpoints(whole: Path, folder: Path) -> dict[str, Counter[str]]:
@@ -155,27 +162,19 @@ def replaced(file: Path, content: bytes) -> Iterator[None]:
 
 def full_disks(whole: Path, folder: Path) -> dict[str, Counter[str]]:
     """Trains on a disk that gets full at some point, and again with room."""
-    size = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file())
-    (last,) = list_checkpoints(RunFolder(whole).checkpoints_folder)
-    checkpoint = sum(p.stat().st_size for p in last.iterdir())
-    outcomes: dict[str, Counter[str]] = {}
-    # A run without checkpoints and logs is what is left of its size.
-    rest = size - checkpoint
-    for times in (0.5, 1.5, 2.5, 3.5):
-        where = folder / f"disk{times}"
+    found: Counter[str] = Counter()
+    for step in (10, 30, 50):
+        where = folder / f"disk{step}"
         where.mkdir()
-        room = int(rest + times * checkpoint)
         try:
-            mount(where, room)
+            mount(where, _ROOM)
         except (OSError, subprocess.CalledProcessError) as error:
-            outcomes["a full disk"] = Counter({f"skipped: {error}": 1})
-            return outcomes
+            return {"a full disk": Counter({f"skipped: {error}": 1})}
         try:
-            fault = f"a disk with room for {times} checkpoints"
-            outcomes[fault] = Counter({on_a_full_disk(whole, where, room): 1})
+            found[on_a_full_disk(whole, where, step)] += 1
         finally:
             subprocess.run(["umount", str(where)], check=False)
-    return outcomes
+    return {"a disk that gets full in the training": found}
 
 
 def mount(where: Path, num_bytes: int, *, again: bool = False) -> None:
@@ -185,22 +184,30 @@ def mount(where: Path, num_bytes: int, *, again: bool = False) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def on_a_full_disk(whole: Path, where: Path, room: int) -> str:
-    """What the training says, and how it ends once there is room."""
+def on_a_full_disk(whole: Path, where: Path, step: int) -> str:
+    """What the training says, and how it ends once there is room.
+
+    Args:
+        step: after whose checkpoint the disk gets as small as what is on it.
+    """
     run = where / "run"
-    code, log = train(run)
-    if code == 0:
-        return "ended" if not differences(whole, run) else "! ended otherwise"
+    checkpoint = RunFolder(run).checkpoints_folder / f"step-{step:08}"
+    with subprocess.Popen(command_for(run), stderr=subprocess.PIPE, text=True) as first:
+        while first.poll() is None and not checkpoint.exists():
+            time.sleep(0.01)
+        mount(where, shutil.disk_usage(where).used + 3 * _BLOCK, again=True)
+        log = first.communicate()[1]
     last = log.strip().splitlines()[-1]
-    if "Traceback" in log or not last.startswith("Error: "):
-        return f"! a traceback: {last}"
-    mount(where, 100 * room, again=True)
+    if first.returncode != 1 or "Traceback" in log or not last.startswith("Error: "):
+        return f"! exit code {first.returncode}: {last}"
+    mount(where, _ROOM, again=True)
     again, log_again = train(run)
     if again:
         return f"! does not go on: {log_again.strip().splitlines()[-1]}"
     is_same = not differences(whole, run)
-    said = "refused before it began" if code == 2 else "stopped"
-    return f"{said}, and {'the same' if is_same else '! another'} in the end"
+    return (
+        f"stopped with a message, {'the same' if is_same else '! another'} in the end"
+    )
 
 
 if __name__ == "__main__":
