@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from kbert.errors import UserError
+
 SUMS = "SHA256SUMS"
 _MOST_BYTES = 1_000_000
 
@@ -40,6 +42,22 @@ def damage(folder: Path, *, more_allowed: bool = False) -> str | None:
     except ValueError:
         return f"{SUMS} is not as it was written"
     return None
+
+
+def check_whole(folder: Path, error: type[UserError]) -> None:
+    """Checks that a folder with sums is as it was written; others are let pass.
+
+    Without it a flipped bit of a weight would just be another weight. Files that are
+    not listed are harmless: one publishes a model with a README.
+
+    Raises:
+        UserError: of the type `error`; it names the file.
+    """
+    if (folder / SUMS).exists() and (found := damage(folder, more_allowed=True)):
+        raise error(
+            f"{folder} is damaged: {found}. Put it back from a copy, or train again. "
+            f"Where the change was meant, delete {folder / SUMS}."
+        )
 
 
 def _files(folder: Path) -> list[str]:

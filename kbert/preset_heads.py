@@ -25,7 +25,7 @@ from kbert.preset_files import preset_file
 from kbert.preset_weights import find_weights
 from kbert.presets import Preset
 from kbert.saved_tasks import TASK_WEIGHTS, load_head, read_saved_task
-from kbert.stored_tensors import in_short, safetensors_tensors
+from kbert.stored_tensors import SAFETENSORS_ERRORS, in_short, safetensors_tensors
 
 NEXT_SENTENCE_FILE = "next_sentence.safetensors"
 MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "masked-LM head", "next-sentence head"
@@ -137,14 +137,7 @@ def _read(file: Path, prefix: str = "") -> dict[str, np.ndarray]:
         with safetensors.safe_open(file, framework="np") as weights:
             names = [name for name in weights.keys() if name.startswith(prefix)]
             return {name: weights.get_tensor(name) for name in names}
-    except (
-        OSError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        safetensors.SafetensorError,
-    ) as error:
+    except SAFETENSORS_ERRORS as error:
         raise PresetError(
             f"{file} is damaged: {in_short(error)}. Copy it again."
         ) from error

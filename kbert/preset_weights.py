@@ -9,11 +9,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import safetensors
+
 from kbert.bounded import check_regular
 from kbert.errors import PresetError
 from kbert.hugging_face import WORD_EMBEDDINGS, Tensor, bert_tensors, name_prefix
 from kbert.preset_files import Architecture, Format, preset_file, read_json
 from kbert.stored_tensors import (
+    SAFETENSORS_ERRORS,
     Stored,
     damaged,
     h5_tensors,
@@ -191,7 +194,6 @@ def _load_hugging_face(
     backbone: "keras.Model", files: list[Path], architecture: Architecture
 ) -> None:
     import numpy as np
-    import safetensors
 
     folder = files[0].parent
     stored = safetensors_tensors(files)
@@ -205,14 +207,7 @@ def _load_hugging_face(
         try:
             with safetensors.safe_open(file, framework="np") as weights:
                 value = weights.get_tensor(tensor.name)
-        except (
-            OSError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-            safetensors.SafetensorError,
-        ) as error:
+        except SAFETENSORS_ERRORS as error:
             raise damaged(file, error) from None
         if tensor.path.endswith("/kernel"):
             value = value.T

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kbert.bounded import resolve_inside, shown
+from kbert.checksums import check_whole
 from kbert.errors import PresetError
 from kbert.preset_cache import HUGGING_FACE, fetch, find_cached
 from kbert.preset_files import (
@@ -80,6 +81,7 @@ def resolve_preset(
         PresetError: there is no such preset, or it cannot be used.
     """
     folder, decisions = _locate(name)
+    check_whole(folder, PresetError)
     preset_format, architecture = read_architecture(folder)
     tokenizer = read_tokenizer(folder, preset_format, architecture)
     has_weights = folder != _SAMPLE_FOLDER

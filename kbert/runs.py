@@ -14,14 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbert.bounded import (
-    MAX_JSON_BYTES,
-    parse_json,
-    read_bounded,
-    resolve_inside,
-    shown,
-)
-from kbert.checksums import SUMS, damage, write_sums
+from kbert.bounded import read_json, resolve_inside, shown
+from kbert.checksums import write_sums
 from kbert.config import FinetuneConfig, Settings, load_config
 from kbert.errors import ConfigError, RunError
 from kbert.files import (
@@ -186,7 +180,7 @@ class RunFolder:
         Raises:
             RunError: the file is damaged.
         """
-        return _read_json(self.task_file)
+        return read_json(self.task_file, RunError)
 
     def read_metrics(self) -> dict[str, Any]:
         """The final metrics by split; empty where training did not finish.
@@ -194,7 +188,9 @@ class RunFolder:
         Raises:
             RunError: the file is damaged.
         """
-        return _read_json(self.metrics_file) if self.metrics_file.exists() else {}
+        return (
+            read_json(self.metrics_file, RunError) if self.metrics_file.exists() else {}
+        )
 
     def read_info(self) -> dict[str, Any]:
         """What `kbert.json` holds; empty where a run has not got that far.
@@ -204,7 +200,7 @@ class RunFolder:
         """
         if not self.info_file.exists():
             return {}
-        info = _read_json(self.info_file)
+        info = read_json(self.info_file, RunError)
         _check_info(info, self.info_file)
         return info
 
@@ -238,21 +234,7 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
                 f"The run {path} has no {needed.name}: it was stopped before its "
                 f"first evaluation. Go on with it: --resume {path}"
             )
-    check_model(run.model_folder)
     return run
-
-
-def check_model(folder: Path) -> None:
-    """Checks that a model is as it was written: a flipped bit would just be wrong.
-
-    Raises:
-        RunError: it is not.
-    """
-    if (folder / SUMS).exists() and (found := damage(folder, more_allowed=True)):
-        raise RunError(
-            f"{folder} is damaged: {found}. Put the model back from a copy, or train "
-            f"again. Where the change was meant, delete {folder / SUMS}."
-        )
 
 
 def find_config(path: Path, config_class: type[Settings]) -> Path:
@@ -283,17 +265,6 @@ def find_config(path: Path, config_class: type[Settings]) -> Path:
 
 def _line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    content = read_bounded(file, MAX_JSON_BYTES, RunError)
-    try:
-        values = parse_json(content)
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: {error}") from None
-    if not isinstance(values, dict):
-        raise RunError(f"{file} is damaged: it holds no JSON object.")
-    return values
 
 
 def _check_info(info: Mapping[str, Any], file: Path) -> None:

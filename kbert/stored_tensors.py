@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors
+
 from kbert.bounded import check_regular
 from kbert.errors import PresetError
 
@@ -74,8 +76,6 @@ def safetensors_tensors(files: list[Path]) -> dict[str, Stored]:
     Raises:
         PresetError: a file is damaged.
     """
-    import safetensors
-
     stored: dict[str, Stored] = {}
     for file in files:
         check_regular(file, PresetError)
@@ -94,6 +94,17 @@ def safetensors_tensors(files: list[Path]) -> dict[str, Stored]:
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise damaged(file, error) from None
     return stored
+
+
+# What safetensors raises for a file that is none, or is damaged.
+SAFETENSORS_ERRORS = (
+    OSError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    safetensors.SafetensorError,
+)
 
 
 def damaged(file: Path, error: Exception) -> PresetError:

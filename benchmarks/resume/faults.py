@@ -31,8 +31,9 @@ from pathlib import Path
 from benchmarks.resume.same_run import differences
 from benchmarks.speed.report import kbert_command
 from kbert.checksums import SUMS
-from kbert.errors import RunError
-from kbert.runs import RunFolder, open_run
+from kbert.errors import PresetError, RunError
+from kbert.presets import resolve_preset
+from kbert.runs import RunFolder
 from kbert.training.checkpoints import (
     STATE,
     VARIABLES,
@@ -128,13 +129,13 @@ def damaged_models(whole: Path, folder: Path) -> dict[str, Counter[str]]:
             found = outcomes.setdefault(f"model: {kind}", Counter())
             with replaced(file, changed):
                 try:
-                    open_run(folder)
-                except RunError as error:
+                    resolve_preset(str(folder))
+                except PresetError as error:
                     names = file.name in str(error)
                     found["refused" if names else "! refused, unnamed"] += 1
                 else:
                     found["! loaded"] += 1
-    open_run(folder)
+    resolve_preset(str(folder))
     return outcomes
 
 

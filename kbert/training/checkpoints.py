@@ -75,7 +75,7 @@ def write_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
-) -> Path:
+) -> None:
     """Writes a checkpoint, and deletes the oldest of more than `keep`.
 
     Args:
@@ -83,9 +83,6 @@ def write_checkpoint(
         step: the updates made.
         state: JSON.
         keep: how many of the last stay, this one included.
-
-    Returns:
-        The checkpoint's folder.
 
     Raises:
         OSError: the disk is full or fails. It names the checkpoint, and the earlier
@@ -111,7 +108,6 @@ def write_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     delete_old_checkpoints(folder, keep=keep)
-    return target
 
 
 def delete_later_checkpoints(path: Path) -> None:

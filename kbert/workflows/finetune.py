@@ -11,19 +11,24 @@ import numpy as np
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted
-from kbert.new_runs import new_run
 from kbert.plots import plot_curves
 from kbert.runs import RunFolder
 from kbert.training.loop import Progress, diverged, train
 from kbert.training.prediction import predict_outputs
 from kbert.workflows.building import Trainee
 from kbert.workflows.checkpointing import Checkpointer, RunState
-from kbert.workflows.job import Job, prepare, run_bytes
+from kbert.workflows.job import Job, prepare
 from kbert.workflows.predictor import Predictor
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
-from kbert.workflows.resuming import Resumption, go_on, noting_a_full_disk, resuming
+from kbert.workflows.resuming import (
+    Resumption,
+    go_on,
+    noting_a_full_disk,
+    resuming,
+    run_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +65,7 @@ def finetune(
             return resumption.run
         job = prepare(config, output, progress, resumption)
         trainee = job.build()
-        if resumption is None:
-            run = held.enter_context(new_run(job.path, job.config))
-        else:
-            resumption.restore(trainee.model)
-            needed = run_bytes(job.preset, job.config.train)
-            run = resumption.begin(job.config, needed_bytes=needed)
+        run = held.enter_context(run_of(job, trainee.model, resumption))
         run.write_task(job.describe_task())
         _run(run, job, trainee, record, progress, resumption)
     return run
@@ -81,10 +81,10 @@ def _run(
 ) -> None:
     """Trains, from the beginning or from where a run was, and evaluates."""
     state = None if resumption is None else resumption.state
+    progress_before = None if state is None else state.progress
     listener = _listen(run, job, trainee, progress, state)
-    if state is not None:
-        record.resume(run.read_info(), step=state.progress.step, seconds=state.seconds)
-    record.begin(run, precision=str(job.choice), data=job.describe_data())
+    data = job.describe_data()
+    record.begin(run, precision=str(job.choice), data=data, going_on=state)
     keeper = Checkpointer(
         run,
         trainee.model,
@@ -92,7 +92,7 @@ def _run(
         data=job.data_digest,
         listener=listener,
         seconds=record.training_seconds,
-        kept=None if state is None else state.progress,
+        kept=progress_before,
     )
     if state is not None and job.plan.has_lost_patience(state.progress):
         logger.warning(
@@ -100,9 +100,7 @@ def _run(
             state.progress.step,
         )
     with _noting_early_ends(run, job, trainee, listener, record):
-        ended = _train(
-            job, trainee, listener, keeper, None if state is None else state.progress
-        )
+        ended = _train(job, trainee, listener, keeper, progress_before)
         record.note_trained()
         _finish(run, job, listener, progress)
     record.finish(
@@ -229,7 +227,7 @@ def _finish(
     run: RunFolder, job: Job, listener: RunListener, progress: TextIO | None
 ) -> None:
     """Evaluates the model that the run keeps, as `kbert evaluate` would."""
-    predictor = Predictor(run.path)
+    predictor = Predictor(run)
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}
     metrics = {
         name: predictor.evaluate(dataset, progress=progress)

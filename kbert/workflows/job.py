@@ -146,13 +146,14 @@ def prepare(
     choice = choose(config.train.precision, config.train.jit_compile)
     config = resolve_config(config, preset, choice, task_class)
     kept = _with_absolute_paths(config, preset)
+    needed_bytes = _run_bytes(preset, kept.train)
     path: Path | FreshName
     if resumption is not None:
         path = resumption.run.path
-        resumption.check_settings(kept)
+        resumption.check(kept, needed_bytes=needed_bytes)
     else:
         path = output or FreshName(Path("runs"), _default_name(kept))
-        check_output(path, kept, needed_bytes=run_bytes(preset, kept.train))
+        check_output(path, kept, needed_bytes=needed_bytes)
     # Read under the names that were given: messages repeat them.
     sources = open_sources(config.data)
     for sentence in idle_settings(config, sources):
@@ -229,7 +230,7 @@ def _default_name(config: FinetuneConfig) -> str:
     return source if source == preset else f"{source}-{preset}"
 
 
-def run_bytes(preset: Preset, settings: TrainSettings) -> int:
+def _run_bytes(preset: Preset, settings: TrainSettings) -> int:
     """What a run takes on disk at most: the best model, the next beside it, and the
     checkpoints.
     """

@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 from kbert.errors import Interrupted
 from kbert.files import write_text
-from kbert.new_runs import new_run
 from kbert.plots import plot_curves
 from kbert.pretrain_settings import PretrainConfig
 from kbert.runs import RunFolder
@@ -20,12 +19,18 @@ from kbert.workflows.checkpointing import Checkpointer, RunState
 from kbert.workflows.pretraining.job import PretrainJob
 from kbert.workflows.pretraining.material import TextMaterial
 from kbert.workflows.pretraining.model import Pretrainee, load_pretrained
-from kbert.workflows.pretraining.preparing import prepare, run_bytes
+from kbert.workflows.pretraining.preparing import prepare
 from kbert.workflows.pretraining.text import warn_of_broken_text
 from kbert.workflows.record import Record
 from kbert.workflows.rehearsal import Estimate, rehearse
 from kbert.workflows.reporting import RunListener
-from kbert.workflows.resuming import Resumption, go_on, noting_a_full_disk, resuming
+from kbert.workflows.resuming import (
+    Resumption,
+    go_on,
+    noting_a_full_disk,
+    resuming,
+    run_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +66,7 @@ def pretrain(
             return resumption.run
         job = prepare(config, output, progress, resumption)
         pretrainee = job.build()
-        if resumption is None:
-            run = held.enter_context(new_run(job.path, job.config))
-        else:
-            resumption.restore(pretrainee.model)
-            needed = run_bytes(job.architecture, job.config.train)
-            run = resumption.begin(job.config, needed_bytes=needed)
+        run = held.enter_context(run_of(job, pretrainee.model, resumption))
         write_text(run.vocabulary_file, "\n".join(job.vocabulary.tokens) + "\n")
         run.write_task(job.describe_task())
         _run(run, job, pretrainee, record, progress, resumption)
@@ -83,10 +83,10 @@ def _run(
 ) -> None:
     """Trains, from the beginning or from where a run was, and evaluates."""
     state = None if resumption is None else resumption.state
+    progress_before = None if state is None else state.progress
     listener = _listen(run, job, pretrainee, progress, state)
-    if state is not None:
-        record.resume(run.read_info(), step=state.progress.step, seconds=state.seconds)
-    record.begin(run, precision=str(job.choice), data=job.material.describe())
+    data = job.material.describe()
+    record.begin(run, precision=str(job.choice), data=data, going_on=state)
     keeper = Checkpointer(
         run,
         pretrainee.model,
@@ -94,12 +94,10 @@ def _run(
         data=job.data_digest,
         listener=listener,
         seconds=record.training_seconds,
-        kept=None if state is None else state.progress,
+        kept=progress_before,
     )
     with _noting_early_ends(run, pretrainee, record):
-        ended = _train(
-            job, pretrainee, listener, keeper, None if state is None else state.progress
-        )
+        ended = _train(job, pretrainee, listener, keeper, progress_before)
         record.note_trained()
         _finish(run, job, listener)
     if isinstance(job.material, TextMaterial):

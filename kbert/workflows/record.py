@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kbert.runs import RunFolder
+from kbert.workflows.checkpointing import RunState
 from kbert.workflows.machine import machine, peak_memory, versions
 
 
@@ -19,34 +20,37 @@ class Record:
         self._seconds_before = 0.0
         self._info: dict[str, Any] = {"started": _now()}
 
-    def resume(self, earlier: Mapping[str, Any], *, step: int, seconds: float) -> None:
-        """Notes that an earlier training goes on.
-
-        Args:
-            earlier: what `kbert.json` said.
-            step: where it goes on.
-            seconds: what the training had taken until there.
-        """
+    def _note_earlier(self, earlier: Mapping[str, Any], state: RunState) -> None:
         before = earlier.get("resumed")
-        now = {"at": _now(), "step": step}
+        now = {"at": _now(), "step": state.progress.step}
         resumed = [*before, now] if isinstance(before, list) else [now]
         started = earlier.get("started", self._info["started"])
         self._info = {"started": started, "resumed": resumed}
-        self._seconds_before = seconds
+        self._seconds_before = state.seconds
 
     def training_seconds(self) -> float:
         """What the training has taken so far, its earlier parts included."""
         now = self._elapsed() - self._seconds["until_training"]
         return self._seconds_before + now
 
-    def begin(self, run: RunFolder, *, precision: str, data: Mapping[str, Any]) -> None:
+    def begin(
+        self,
+        run: RunFolder,
+        *,
+        precision: str,
+        data: Mapping[str, Any],
+        going_on: RunState | None = None,
+    ) -> None:
         """Notes that the training begins.
 
         Args:
             run: where to write.
             data: what is read.
+            going_on: where an earlier training was stopped, which goes on.
         """
         self._run = run
+        if going_on is not None:
+            self._note_earlier(run.read_info(), going_on)
         self._info |= {
             "versions": versions(),
             "machine": machine() | {"precision": precision},

@@ -6,16 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import keras
 from pydantic import ValidationError
 
+from kbert.checksums import check_whole
 from kbert.config import Settings, config_to_toml
 from kbert.errors import RunError
 from kbert.files import recover_folder, write_text
-from kbert.new_runs import check_free_space, clear_run, differing_settings
+from kbert.new_runs import (
+    FreshName,
+    check_free_space,
+    clear_run,
+    differing_settings,
+    new_run,
+)
 from kbert.run_lock import locked
-from kbert.runs import RunFolder, check_model
+from kbert.runs import RunFolder
 from kbert.training.checkpoints import (
     KEPT,
     STATE,
@@ -70,7 +78,25 @@ class Resumption:
         """Where the training goes on."""
         return Progress() if self.state is None else self.state.progress
 
-    def check_settings(self, config: Settings) -> None:
+    def check(self, config: Settings, *, needed_bytes: int) -> None:
+        """Checks, before slow work, that the run can go on.
+
+        Args:
+            config: the settings, resolved.
+            needed_bytes: what the run takes on the disk at most; what it takes already
+                is a part of it.
+
+        Raises:
+            RunError: settings would change what was done already, a checkpoint is gone,
+                or the disk is too full.
+        """
+        self._check_settings(config)
+        if self.state is None:
+            self._check_nothing_is_lost()
+        there = _size_of(self.run.checkpoints_folder) + _size_of(self.run.model_folder)
+        check_free_space(self.run.path, max(0, needed_bytes - there))
+
+    def _check_settings(self, config: Settings) -> None:
         """Checks that settings do not change what was done already.
 
         Raises:
@@ -136,24 +162,16 @@ class Resumption:
             return False
         if set(self._differing(config)) & set(LENGTHS):
             return False
-        self.check_settings(config)
+        self._check_settings(config)
         return True
 
-    def begin(self, config: Settings, *, needed_bytes: int) -> RunFolder:
+    def begin(self, config: Settings) -> RunFolder:
         """Puts the run's files in the state of the checkpoint.
 
         Args:
-            config: with what may differ.
-            needed_bytes: what the run takes on the disk at most; what it takes already
-                is a part of it.
-
-        Raises:
-            RunError: the disk is too full, or there has been a checkpoint that is gone.
+            config: with what may differ; `check` has passed.
         """
-        there = _size_of(self.run.checkpoints_folder) + _size_of(self.run.model_folder)
-        check_free_space(self.run.path, max(0, needed_bytes - there))
         if self.state is None:
-            self._check_nothing_is_lost()
             logger.info("%s has no checkpoint yet: it begins again", self.run.path)
             clear_run(self.run)
         else:
@@ -241,8 +259,37 @@ def resuming(path: Path) -> Iterator[Resumption]:
                 f"{first['msg']}. Delete {checkpoint}."
             ) from None
         if state.listener.best_step is not None:
-            _check_model(run)
+            _check_best_model(run)
         yield Resumption(run, checkpoint, state)
+
+
+class Job(Protocol):
+    """What is to be trained: a fine-tuning or a pretraining."""
+
+    @property
+    def path(self) -> Path | FreshName:
+        """Where the run is, or will be made."""
+
+    @property
+    def config(self) -> Settings:
+        """The settings as the run keeps them."""
+
+
+@contextmanager
+def run_of(
+    job: Job, model: keras.Model, resumption: Resumption | None
+) -> Iterator[RunFolder]:
+    """The run's folder for this process: a new one, or one that goes on.
+
+    Args:
+        model: compiled; it gets the values of the checkpoint.
+    """
+    if resumption is None:
+        with new_run(job.path, job.config) as run:
+            yield run
+    else:
+        resumption.restore(model)
+        yield resumption.begin(job.config)
 
 
 def go_on(command: str, run: RunFolder) -> str:
@@ -259,14 +306,14 @@ def noting_a_full_disk() -> Iterator[None]:
         logger.warning("%s: %s", error.filename, error.strerror)
 
 
-def _check_model(run: RunFolder) -> None:
+def _check_best_model(run: RunFolder) -> None:
     """Checks the best model so far: nothing that follows might replace it."""
     if not run.model_folder.is_dir():
         raise RunError(
             f"{run.model_folder}, the best model so far, is missing. Put it back from "
             "a copy, or start another run with --output."
         )
-    check_model(run.model_folder)
+    check_whole(run.model_folder, RunError)
 
 
 def _is_finished(run: RunFolder) -> bool:

@@ -154,6 +154,12 @@ def test_it_is_recognised_wherever_it_is_cut(folder):
     assert read_latest(folder)[1]["step"] == 20
 
 
+def test_another_end_of_a_line_in_the_sums_is_damage(folder):
+    file = folder / "step-00000020" / SUMS
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\x0b", 1))
+    assert read_latest(folder)[1]["step"] == 10
+
+
 def test_without_a_whole_one_nothing_is_made_up(folder):
     for path in list_checkpoints(folder):
         _damage(path / VARIABLES, 300, "flipped")

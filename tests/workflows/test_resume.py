@@ -14,7 +14,7 @@ import pytest
 
 import kbert
 from benchmarks.resume.same_run import differences
-from kbert.errors import Interrupted, RunError
+from kbert.errors import Interrupted, RunError, UserError
 from kbert.run_lock import locked
 from kbert.runs import RunFolder
 from kbert.training.checkpoints import STATE, VARIABLES, list_checkpoints
@@ -232,6 +232,20 @@ def test_steps_may_be_raised_and_not_lowered(stopped):
     assert run.config.train.max_steps == 24
     lines = (stopped / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
+
+
+@pytest.mark.parametrize("use", ["predict", "preset"])
+def test_a_damaged_model_is_used_by_nothing(whole, examples, tmp_path, use):
+    run = Path(shutil.copytree(whole.path, tmp_path / "run"))
+    file = run / "model" / "model.weights.h5"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"model is damaged: model\.weights\.h5"):
+        if use == "predict":
+            kbert.load(run).predict(["a film is good"])
+        else:
+            kbert.finetune(run, examples, output=tmp_path / "next")
 
 
 def test_a_finished_run_does_not_take_other_settings(whole):

@@ -88,16 +88,17 @@ def prepare(
         has_weights=preset is not None and preset.has_weights,
     )
     kept = with_absolute_paths(config)
+    needed_bytes = _run_bytes(architecture, kept.train)
     path: Path | FreshName
     learnt: Path | None = None
     if resumption is not None:
         path = resumption.run.path
-        _check_resumption(resumption, kept)
+        _check_resumption(resumption, kept, needed_bytes)
         if resumption.state is not None:
             learnt = resumption.run.vocabulary_file
     else:
         path = output or FreshName(Path("runs"), name)
-        check_output(path, kept, needed_bytes=run_bytes(architecture, kept.train))
+        check_output(path, kept, needed_bytes=needed_bytes)
     logger.info("precision: %s", choice)
     held_out = hold_out_of(config, reading)
     vocabulary = build_vocabulary(config, preset, reading, progress, learnt=learnt)
@@ -117,19 +118,21 @@ def prepare(
     return job
 
 
-def run_bytes(architecture: Architecture, settings: SharedTrainSettings) -> int:
+def _run_bytes(architecture: Architecture, settings: SharedTrainSettings) -> int:
     """What a run takes on disk at most: the model, the next beside it, checkpoints."""
     num_parameters = architecture.num_parameters
     return 2 * 4 * num_parameters + checkpoint_bytes(num_parameters, settings)
 
 
-def _check_resumption(resumption: Resumption, config: PretrainConfig) -> None:
+def _check_resumption(
+    resumption: Resumption, config: PretrainConfig, needed_bytes: int
+) -> None:
     """Checks the settings of a run that goes on.
 
     Raises:
         RunError: they would change the steps already made.
     """
-    resumption.check_settings(config)
+    resumption.check(config, needed_bytes=needed_bytes)
     steps = config.train.max_steps
     resumption.check_length(steps)
     was = load_config(PretrainConfig, file=resumption.run.config_file).train.max_steps
