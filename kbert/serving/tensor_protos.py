@@ -137,7 +137,10 @@ def _from_content(proto: tensor_pb2.TensorProto, count: int) -> np.ndarray:
             f"{count * dtype.itemsize}"
         )
     if dtype == np.bool_:
-        return np.frombuffer(content, np.uint8) != 0
+        values = np.frombuffer(content, np.uint8)
+        if (values > 1).any():  # TensorFlow refuses it
+            raise _invalid("tensor_content of DT_BOOL has a byte other than 0 and 1")
+        return values != 0
     return np.frombuffer(content, dtype).copy()
 
 

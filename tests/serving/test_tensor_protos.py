@@ -113,6 +113,7 @@ for _name, _dtype, _shape, _values, _match in (
     ("no strings", "DT_STRING", [2], {}, "2 elements and string_val 0"),
     ("other field", "DT_STRING", [1], {"float_val": [1.0]}, "string_val 0"),
     ("rank", "DT_INT32", [1] * 65, {"int_val": [1]}, "65 dimensions"),
+    ("no bool", "DT_BOOL", [2], {"tensor_content": b"\x01\x02"}, "other than 0 and 1"),
     ("half a length", "DT_STRING", [1], {"tensor_content": b"\x80"}, "length"),
     ("long length", "DT_STRING", [1], {"tensor_content": b"\xff" * 9}, "length"),
     ("lengths say more", "DT_STRING", [1], {"tensor_content": b"\x02a"}, "lengths say"),

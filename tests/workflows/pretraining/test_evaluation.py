@@ -159,6 +159,9 @@ def test_settings_without_effect(pretrained, arguments, rule):
 def test_the_heads_of_a_run_must_be_there(pretrained, tmp_path):
     run = copy_of(pretrained, tmp_path / "run")
     (run.model_folder / "next_sentence.safetensors").unlink()
+    with pytest.raises(kbert.errors.PresetError, match="safetensors is missing"):
+        evaluate_pretrained(run)
+    (run.model_folder / "SHA256SUMS").unlink()
     with pytest.raises(kbert.errors.PresetError, match="has no next-sentence head"):
         evaluate_pretrained(run)
 
