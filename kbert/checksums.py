@@ -16,6 +16,11 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), "utf-8")
 
 
+def digest_of_sums(folder: Path) -> str | None:
+    """One digest of all files that have sums; None where there are none."""
+    return _sha256(folder / SUMS) if (folder / SUMS).is_file() else None
+
+
 def damage(folder: Path, *, more_allowed: bool = False) -> str | None:
     """What is not as it was when `write_sums` wrote it; None where all is.
 

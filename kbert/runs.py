@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.bounded import read_json, resolve_inside, shown
-from kbert.checksums import write_sums
+from kbert.checksums import digest_of_sums, write_sums
 from kbert.config import FinetuneConfig, Settings, load_config
 from kbert.errors import ConfigError, RunError
 from kbert.files import (
@@ -132,6 +132,10 @@ class RunFolder:
             raise OSError(error.errno, reason, str(self.model_folder)) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def model_digest(self) -> str | None:
+        """Tells one model of the run from another; None where it has no sums."""
+        return digest_of_sums(self.model_folder)
 
     def read_config(
         self,

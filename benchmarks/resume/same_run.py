@@ -59,6 +59,7 @@ def _model(folder: Path) -> dict[str, Any]:
 
 def _state(checkpoint: Path) -> dict[str, Any]:
     state = json.loads((checkpoint / STATE).read_text("utf-8"))
+    del state["listener"]["best_digest"]  # of the model's files, one of them dated
     return {key: value for key, value in state.items() if key not in _TIMES}
 
 

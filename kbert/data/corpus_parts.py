@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kbert.data.compressed import READ_ERRORS, open_unpacked, unreadable
 from kbert.data.examples import Columns, EncodingErrors, Source
+from kbert.data.fingerprints import fingerprint_of
 from kbert.data.lines import HEAD, check_is_text
 from kbert.data.pieces import DocumentEnd, Piece, Place, cut_text, read_pieces
 from kbert.data.sources import file_kind, open_source
@@ -84,9 +85,8 @@ def open_file(path: Path, options: CorpusOptions) -> Part:
         _check_head(path)
         read = partial(read_pieces, path, options.document, options.encoding_errors)
         notes = ()
-    status = path.stat()
-    fingerprint = f"{status.st_size} bytes, modified {status.st_mtime_ns}"
-    return Part(str(path), status.st_size, fingerprint, read, notes)
+    num_bytes = path.stat().st_size
+    return Part(str(path), num_bytes, fingerprint_of(path), read, notes)
 
 
 def open_named(spec: str, options: CorpusOptions) -> Part:

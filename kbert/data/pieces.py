@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
+
+from annotated_types import Ge
 
 from kbert.data.compressed import (
     READ_ERRORS,
@@ -59,10 +61,10 @@ class Place:
         offset: see `Piece`.
     """
 
-    number: int
-    document: int
-    line: int
-    offset: int | None
+    number: Annotated[int, Ge(0)]
+    document: Annotated[int, Ge(0)]
+    line: Annotated[int, Ge(0)]
+    offset: Annotated[int, Ge(0)] | None
 
 
 def read_pieces(

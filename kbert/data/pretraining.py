@@ -1,16 +1,17 @@
 """The examples of a pretraining, epoch by epoch, in an order that a seed decides."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
-from typing import Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from annotated_types import Ge
 
 from kbert.data.ahead import map_ahead
-from kbert.data.corpus import Corpus, Place
+from kbert.data.corpus import Corpus
 from kbert.data.pretraining_examples import ExampleRecipe, Examples, build_examples
 from kbert.data.windows import (
     WINDOW_BYTES,
@@ -42,6 +43,19 @@ def random_generator(purpose: Purpose, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([purpose, *numbers])
 
 
+@dataclass(frozen=True)
+class Bookmark:
+    """Where a block starts in the text.
+
+    Attributes:
+        block: its number.
+        start: of its first window.
+    """
+
+    block: Annotated[int, Ge(0)]
+    start: Start
+
+
 class ExampleSource(Protocol):
     """Examples for any number of epochs, in blocks."""
 
@@ -56,8 +70,8 @@ class ExampleSource(Protocol):
                 training stopped; there may be none of this number.
         """
 
-    def bookmark(self, epoch: int, block: int) -> dict[str, Any] | None:
-        """What lets another process find a block sooner, if there is such; it is JSON.
+    def bookmark(self, epoch: int, block: int) -> Bookmark | None:
+        """What lets another process find a block sooner, if there is such.
 
         Args:
             epoch: the last that `blocks` was called for, or the one before.
@@ -65,7 +79,7 @@ class ExampleSource(Protocol):
         """
         return None
 
-    def use_bookmark(self, epoch: int, bookmark: Mapping[str, Any]) -> None:
+    def use_bookmark(self, epoch: int, bookmark: Bookmark) -> None:
         """Lets `blocks` begin at what `bookmark` gave, of the same source."""
         return
 
@@ -159,16 +173,15 @@ class TextExamples(ExampleSource):
                 return number, start
         return 0, None
 
-    def bookmark(self, epoch: int, block: int) -> dict[str, Any] | None:
+    def bookmark(self, epoch: int, block: int) -> Bookmark | None:
         """See `ExampleSource`; of the block, or of the last before it that is known."""
         number, start = self._start_before(epoch, block)
-        return None if start is None else {"block": number, **asdict(start)}
+        return None if start is None else Bookmark(number, start)
 
-    def use_bookmark(self, epoch: int, bookmark: Mapping[str, Any]) -> None:
-        """See `ExampleSource`."""
-        place = Place(**bookmark["place"])
-        start = Start(bookmark["file_number"], place)
-        self._starts[epoch, bookmark["block"]] = start
+    def use_bookmark(self, epoch: int, bookmark: Bookmark) -> None:
+        """See `ExampleSource`; one of another source is of no use, and left alone."""
+        if bookmark.start.file_number < len(self._corpus.files):
+            self._starts[epoch, bookmark.block] = bookmark.start
 
     def _checked(self, blocks: Iterable[Examples]) -> Iterator[Examples]:
         num_examples = 0

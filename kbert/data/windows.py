@@ -8,9 +8,11 @@ with a document a file is as good as one large file.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge
 
 from kbert.data.corpus import Corpus
 from kbert.data.pieces import Piece, Place
@@ -51,7 +53,7 @@ class Start:
         place: where that piece is in the file.
     """
 
-    file_number: int
+    file_number: Annotated[int, Ge(0)]
     place: Place
 
 

@@ -4,16 +4,18 @@ Axes: B rows of a batch, T tokens, P prediction slots.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from kbert.data.pretraining import ExampleSource
+from kbert.data.pretraining import Bookmark, ExampleSource
 from kbert.data.pretraining_examples import Examples
+from kbert.errors import RunError
 from kbert.models import MASKED_LM, NEXT_SENTENCE
 from kbert.training.feeding import Fed, Update
 
@@ -70,8 +72,7 @@ class MaskedData:
         A position is the step, and epoch, block and number in the block of the example
         of the current phase that comes next.
         """
-        step, place = (0, _Place()) if start is None else _parse(start)
-        bookmark = None if start is None else start.get("bookmark")
+        step, place, bookmark = (0, _Place(), None) if start is None else _parse(start)
         num_before = num_seen = 0  # updates and examples of the phases before
         for phase in self.phases:
             rows = phase.num_rows * self.accumulation
@@ -184,12 +185,32 @@ class _Place(NamedTuple):
 def _position(step: int, place: _Place, source: ExampleSource) -> dict[str, Any]:
     position: dict[str, Any] = {"step": step, **place._asdict()}
     bookmark = source.bookmark(place.epoch, place.block)
-    return position if bookmark is None else position | {"bookmark": bookmark}
+    return position if bookmark is None else position | {"bookmark": asdict(bookmark)}
 
 
-def _parse(position: Mapping[str, Any]) -> tuple[int, _Place]:
-    place = _Place(*(position[name] for name in _Place._fields))
-    return position["step"], place
+class _Position(BaseModel):
+    """What `_position` gave, as a checkpoint has kept it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    block: NonNegativeInt
+    example: NonNegativeInt
+    bookmark: Bookmark | None = None
+
+
+def _parse(position: Mapping[str, Any]) -> tuple[int, _Place, Bookmark | None]:
+    try:
+        read = _Position.model_validate(position)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"The checkpoint does not say where the text goes on: its position.{name} "
+            f"is wrong ({first['msg']}). Delete it to go on from the one before."
+        ) from None
+    return read.step, _Place(read.epoch, read.block, read.example), read.bookmark
 
 
 def _groups(

@@ -21,11 +21,13 @@ class ListenerState:
         history: a line an evaluation, as in `history.jsonl`.
         num_tokens: trained on so far.
         best_step: whose weights are the run's model.
+        best_digest: see `RunFolder.model_digest`.
     """
 
     history: Sequence[dict[str, Any]] = ()
     num_tokens: int = 0
     best_step: int | None = None
+    best_digest: str | None = None
 
 
 class RunListener:
@@ -72,10 +74,13 @@ class RunListener:
         self.history = list(state.history)
         self.num_tokens = state.num_tokens
         self.best_step = state.best_step
+        self._best_digest = state.best_digest
 
     def state(self) -> ListenerState:
         """What it takes to go on from here."""
-        return ListenerState(tuple(self.history), self.num_tokens, self.best_step)
+        return ListenerState(
+            tuple(self.history), self.num_tokens, self.best_step, self._best_digest
+        )
 
     def on_step(self, step: Step) -> None:
         """Counts, shows and, every tenth update, logs."""
@@ -116,6 +121,7 @@ class RunListener:
         if is_best:
             self._save()
             self.best_step = step
+            self._best_digest = self._run.model_digest()
         self.history.append(line)
         self._run.append_history(line)
         with self._validation_logs.as_default(step=step):

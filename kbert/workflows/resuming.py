@@ -259,7 +259,7 @@ def resuming(path: Path) -> Iterator[Resumption]:
                 f"{first['msg']}. Delete {checkpoint}."
             ) from None
         if state.listener.best_step is not None:
-            _check_best_model(run)
+            _check_best_model(run, state)
         yield Resumption(run, checkpoint, state)
 
 
@@ -306,7 +306,7 @@ def noting_a_full_disk() -> Iterator[None]:
         logger.warning("%s: %s", error.filename, error.strerror)
 
 
-def _check_best_model(run: RunFolder) -> None:
+def _check_best_model(run: RunFolder, state: RunState) -> None:
     """Checks the best model so far: nothing that follows might replace it."""
     if not run.model_folder.is_dir():
         raise RunError(
@@ -314,6 +314,16 @@ def _check_best_model(run: RunFolder) -> None:
             "a copy, or start another run with --output."
         )
     check_whole(run.model_folder, RunError)
+    # A pretraining keeps its latest model, also at a stop: none is the best there.
+    was_chosen = state.progress.best is not None
+    if was_chosen and run.model_digest() != state.listener.best_digest:
+        logger.warning(
+            "%s is not the model of step %d that the checkpoint tells of: the run was "
+            "killed after a later one was written, or it was changed. It stays until "
+            "an evaluation finds a better one.",
+            run.model_folder,
+            state.listener.best_step,
+        )
 
 
 def _is_finished(run: RunFolder) -> bool:

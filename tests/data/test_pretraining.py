@@ -1,20 +1,21 @@
 """Examples made of text: a function of (seed, epoch), all text in each epoch."""
 
-import json
 import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from kbert.data.pieces import Place
 from kbert.data.pretraining import (
+    Bookmark,
     Purpose,
     TextExamples,
     random_generator,
     shuffled_blocks,
 )
 from kbert.data.pretraining_examples import build_examples
-from kbert.data.windows import WindowTokenizer
+from kbert.data.windows import Start, WindowTokenizer
 from kbert.errors import DataError
 from tests.data.pretraining_texts import (
     FakeCorpus,
@@ -115,7 +116,7 @@ def test_an_epoch_can_begin_with_any_block(next_sentence):
         assert epoch_of(source(), 1, first_block) == blocks[first_block:]
         marked = source()
         if (bookmark := whole.bookmark(1, first_block)) is not None:
-            marked.use_bookmark(1, json.loads(json.dumps(bookmark)))
+            marked.use_bookmark(1, bookmark)
         assert epoch_of(marked, 1, first_block) == blocks[first_block:]
         # In one process it is known.
         assert epoch_of(whole, 1, first_block) == blocks[first_block:]
@@ -132,7 +133,7 @@ def test_text_before_a_bookmark_is_not_read_nor_tokenized(monkeypatch):
     whole = source_of(random_corpus())
     blocks = epoch_of(whole, 1)
     bookmark = whole.bookmark(1, 2)
-    assert bookmark is not None and bookmark["block"] == 2
+    assert bookmark is not None and bookmark.block == 2
     monkeypatch.setattr(WindowTokenizer, "__call__", counted)
     num_read = []
     for marked in (False, True):
@@ -145,8 +146,8 @@ def test_text_before_a_bookmark_is_not_read_nor_tokenized(monkeypatch):
         assert sorted(tokenized) == list(range(16, 16 + len(tokenized)))
         num_read.append([file.num_read for file in corpus.files])
     assert num_read[0] == [30, 30, 30]
-    first = num_read[1][bookmark["file_number"]]
-    assert first == 30 - bookmark["place"]["number"] < 30
+    first = num_read[1][bookmark.start.file_number]
+    assert first == 30 - bookmark.start.place.number < 30
     assert sorted(num_read[1]) == [0, first, 30] or sorted(num_read[1]) == [0, 0, first]
 
 
@@ -159,13 +160,20 @@ def test_a_bookmark_of_a_block_that_was_not_begun_is_of_one_before():
     blocks.close()
     first, far = source.bookmark(0, 1), source.bookmark(0, 99)
     assert first is not None and far is not None
-    assert (first["block"], far["block"]) in {(1, 1), (1, 2)}
+    assert (first.block, far.block) in {(1, 1), (1, 2)}
     assert source.bookmark(0, 0) is None
     assert source.bookmark(1, 1) is None
     # Those of an epoch that is long over are forgotten.
     for epoch in (1, 2):
         next(source.blocks(epoch))
         assert (source.bookmark(0, 1) is None) == (epoch == 2)
+
+
+def test_a_bookmark_of_another_source_is_left_alone():
+    blocks = epoch_of(source_of(random_corpus()), 1)
+    source = source_of(random_corpus())
+    source.use_bookmark(1, Bookmark(1, Start(99, Place(0, 0, 1, None))))
+    assert epoch_of(source, 1, 1) == blocks[1:]
 
 
 def test_documents_that_are_not_kept_are_not_there():

@@ -88,6 +88,14 @@ def test_greeting_says_where_it_answers(toy: Process) -> None:
     assert (status, len(answer["predictions"])) == (200, 1)
 
 
+def test_only_the_loopback_address_answers_unless_told(toy: Process) -> None:
+    # 127.0.0.2 is this machine too, but is not 127.0.0.1: as its address in a network.
+    for port in (toy.port, toy.rest_api_port):
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=30)
+
+
 def test_status_metrics_page_and_health_are_there(toy: Process) -> None:
     status, answer = toy.ask("/v1/models/toy")
     assert status == 200

@@ -12,6 +12,7 @@ from kbert.data.pretraining import TextExamples
 from kbert.data.pretraining_examples import Examples
 from kbert.data.shards import read_shard
 from kbert.data.windows import WindowTokenizer
+from kbert.errors import RunError
 from kbert.layers import MaskedLMMask
 from kbert.training.masked_data import Mask, MaskedData, compile_mask
 from tests.data.pretraining_texts import random_corpus, recipe, tiny_tokenizer
@@ -174,3 +175,21 @@ def test_blocks_that_were_fed_are_not_read_again():
     (again,) = data.updates(30, before.position)
     assert read == [(3, 3)]
     check_same([again], [last])
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"epoch": None}, "epoch"),
+        ({"block": -1}, "block"),
+        ({"example": "all"}, "example"),
+        ({"bookmark": {"block": 0}}, "bookmark.start"),
+        ({"bookmark": {"block": 0, "start": {"file_number": -1}}}, "file_number"),
+        ({"__class__": "os.system"}, "__class__"),
+    ],
+)
+def test_a_position_that_is_none_is_refused_by_name(change, name):
+    data = data_of(phase_of(Blocks([numbered_examples(0, 8)]), num_rows=2, num_steps=9))
+    start = {"step": 1, "epoch": 0, "block": 0, "example": 2, **change}
+    with pytest.raises(RunError, match=name):
+        next(iter(data.updates(9, start)))

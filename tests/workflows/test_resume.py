@@ -180,6 +180,19 @@ def test_the_best_model_so_far_has_to_be_whole(stopped):
         kbert.finetune(resume=stopped)
 
 
+def test_a_model_of_a_later_evaluation_is_told(whole, stopped, caplog):
+    with caplog.at_level(logging.WARNING, "kbert"):
+        kbert.finetune(resume=Path(shutil.copytree(stopped, stopped.parent / "copy")))
+    assert "is not the model of step" not in caplog.text
+    # As kill -9 leaves it between a better model and its checkpoint.
+    shutil.rmtree(stopped / "model")
+    shutil.copytree(whole.path / "model", stopped / "model")
+    with caplog.at_level(logging.WARNING, "kbert"):
+        kbert.finetune(resume=stopped)
+    assert "model is not the model of step" in caplog.text
+    assert differences(whole.path, stopped) == []
+
+
 @pytest.mark.parametrize("place", ["history", "checkpoint"])
 def test_a_signal_while_an_evaluation_is_written_down(
     whole, tmp_path, tiny_preset, examples, monkeypatch, place
