@@ -98,6 +98,20 @@ def resolve_inside(
     return path
 
 
+def check_no_way_out(folder: Path, error: type[UserError]) -> None:
+    """Checks that nothing below a folder is a link that leads out of it.
+
+    For a folder that is written to: what is written must not land elsewhere.
+
+    Raises:
+        UserError: of the type `error`; something does.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(parent, name)):
+                resolve_inside(Path(parent), name, error, root=folder)
+
+
 def parse_json(content: bytes) -> Any:
     """Parses JSON whose memory is bounded by `MAX_JSON_CONTAINERS` and its size.
 

@@ -1,12 +1,29 @@
 """SHA-256 sums of a folder's files, as `sha256sum -c SHA256SUMS` checks them."""
 
+import errno
 import hashlib
+import os
+from collections.abc import Collection
 from pathlib import Path
 
+from kbert.bounded import read_bounded, resolve_inside
 from kbert.errors import UserError
 
 SUMS = "SHA256SUMS"
 _MOST_BYTES = 1_000_000
+# A file with more holes than this is no weights, and takes long to read for nothing.
+_MOST_HOLES = 4 << 30
+# Of a disk, a network or a process, and not of what is written in a file.
+_MAY_PASS = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 
 def write_sums(folder: Path) -> None:
@@ -21,32 +38,64 @@ def digest_of_sums(folder: Path) -> str | None:
     return _sha256(folder / SUMS) if (folder / SUMS).is_file() else None
 
 
-def damage(folder: Path, *, more_allowed: bool = False) -> str | None:
+def damage(
+    folder: Path, *, needed: Collection[str] = (), more_allowed: bool = False
+) -> str | None:
     """What is not as it was when `write_sums` wrote it; None where all is.
 
     Args:
         folder: one with the file `SHA256SUMS`.
+        needed: files that have to be listed.
         more_allowed: whether there may be files that are not listed.
+
+    Raises:
+        OSError: a file is there and cannot be read now: whether it is as it was,
+            nobody can tell.
     """
     try:
-        if (folder / SUMS).stat().st_size > _MOST_BYTES:
-            return f"{SUMS} is too long"
-        text = (folder / SUMS).read_text("utf-8")
-        lines = text.removesuffix("\n").split("\n")
-        wanted = dict(line.split("  ", 1)[::-1] for line in lines)
-        there = _files(folder)
-        if missing := sorted(wanted.keys() - set(there)):
-            return f"{missing[0]} is missing"
-        for name in there:
-            if name in wanted and _sha256(folder / name) != wanted[name]:
-                return f"{name} is not as it was written"
-            if name not in wanted and not more_allowed:
-                return f"{name} is new"
-    except OSError as error:
-        return f"{error.filename}: {error.strerror}"
-    except ValueError:
+        wanted = _read_sums(folder)
+    except (UserError, ValueError) as error:
+        _raise_what_may_pass(error.__cause__)
         return f"{SUMS} is not as it was written"
+    there = _files(folder)
+    if missing := sorted({*wanted, *needed} - {*there}):
+        return f"{missing[0]} is missing"
+    if unlisted := sorted({*needed} - {*wanted}):
+        return f"{unlisted[0]} is not listed in {SUMS}"
+    for name in there:
+        if name not in wanted:
+            if more_allowed:
+                continue
+            return f"{name} is new"
+        if _num_bytes_of_holes(folder / name) > _MOST_HOLES:
+            return f"{name} is mostly holes"
+        if _sha256(folder / name) != wanted[name]:
+            return f"{name} is not as it was written"
     return None
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    """The sums by the name of the file.
+
+    Raises:
+        UserError: there is no such file, or no regular one.
+        ValueError: it is not what `write_sums` writes.
+    """
+    path = resolve_inside(folder, SUMS, UserError)
+    text = read_bounded(path, _MOST_BYTES, UserError).decode("utf-8")
+    lines = text.removesuffix("\n").split("\n")
+    return dict(line.split("  ", 1)[::-1] for line in lines)
+
+
+def _raise_what_may_pass(error: BaseException | None) -> None:
+    """Raises an error that is none of the file: another time it may be read."""
+    if isinstance(error, OSError) and error.errno in _MAY_PASS:
+        raise error
+
+
+def _num_bytes_of_holes(path: Path) -> int:
+    status = path.stat()
+    return status.st_size - 512 * status.st_blocks
 
 
 def check_whole(folder: Path, error: type[UserError]) -> None:
@@ -57,8 +106,10 @@ def check_whole(folder: Path, error: type[UserError]) -> None:
 
     Raises:
         UserError: of the type `error`; it names the file.
+        OSError: a file cannot be read now.
     """
-    if (folder / SUMS).exists() and (found := damage(folder, more_allowed=True)):
+    has_sums = os.path.lexists(folder / SUMS)
+    if has_sums and (found := damage(folder, more_allowed=True)):
         raise error(
             f"{folder} is damaged: {found}. Put it back from a copy, or train again. "
             f"Where the change was meant, delete {folder / SUMS}."

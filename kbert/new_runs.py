@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kbert.bounded import check_no_way_out
 from kbert.config import Settings, config_to_toml, describe_settings
-from kbert.errors import RunError
+from kbert.errors import ConfigError, RunError
 from kbert.files import recover_folder, write_text
 from kbert.run_lock import LOCK, locked
 from kbert.runs import RunFolder
+from kbert.toml_files import read_toml
 
 _KINDS = {
     "finished": "a finished run",
@@ -62,6 +64,7 @@ def check_output(
     if path.exists() and not path.is_dir():
         raise RunError(f"The output {path} is a file. Choose another --output.")
     if path.is_dir() and any(not _is_left(file) for file in path.iterdir()):
+        check_no_way_out(path, RunError)
         _check_same_run(RunFolder(path), config)
     parent = path
     while not parent.exists():
@@ -174,9 +177,15 @@ def differing_settings(run: RunFolder, config: Settings) -> list[str]:
         RunError: the run's config is damaged.
     """
     try:
-        old = tomllib.loads(run.config_file.read_text("utf-8"))
-    except ValueError as error:
+        old = read_toml(run.config_file)
+    except ConfigError as error:
         raise RunError(f"{run.config_file} is damaged: {error}") from None
+    for name, section in old.items():
+        if not isinstance(section, dict):
+            raise RunError(
+                f"{run.path} is no run: {run.config_file} is not kbert's ({name!r} is "
+                "no section). Choose another --output."
+            )
     new = tomllib.loads(config_to_toml(config))
     # A run of an earlier version lacks what has come since.
     defaults = {s.key: s.default for s in describe_settings(type(config))}

@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,13 @@ def locked(run: Path) -> Iterator[None]:
         run: the folder, which is there.
 
     Raises:
-        RunError: another process trains in it.
+        RunError: another process trains in it, or the lock is no file.
         OSError: the folder cannot be written to.
     """
     descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise RunError(f"{run / LOCK} must be a regular file. Delete it.")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -257,7 +257,7 @@ def find_config(path: Path, config_class: type[Settings]) -> Path:
             f"No run to go on with at {path}: there is no {file.name}. Name the folder "
             "that `kbert finetune` or `kbert pretrain` made."
         )
-    data = read_toml(file).get("data")
+    data = read_toml(resolve_inside(path, file.name, RunError)).get("data")
     is_pretraining = isinstance(data, dict) and "sources" in data
     if is_pretraining == issubclass(config_class, FinetuneConfig):
         command = "pretrain" if is_pretraining else "finetune"

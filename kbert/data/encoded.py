@@ -117,6 +117,8 @@ class EncodedDataset:
         label_ids: `[examples]` int32, into `label_names`; None if unlabelled.
         label_names: the distinct labels in order of appearance.
         report: what reading and cutting did.
+        numbers: `[examples]`, those of a selection in the data set as it was read; None
+            where these are all.
     """
 
     name: str
@@ -127,6 +129,7 @@ class EncodedDataset:
     label_ids: np.ndarray | None = None
     label_names: tuple[str, ...] = ()
     report: EncodingReport = field(default_factory=EncodingReport)
+    numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -136,10 +139,15 @@ class EncodedDataset:
         return replace(
             self,
             name=name,
+            numbers=self.read_numbers(rows),
             starts=self.starts[rows],
             lengths=self.lengths[rows],
             label_ids=None if self.label_ids is None else self.label_ids[rows],
         )
+
+    def read_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers, counted from 0, that examples had in what was read."""
+        return rows if self.numbers is None else self.numbers[rows]
 
 
 def encode_texts(

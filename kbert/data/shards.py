@@ -4,8 +4,6 @@ Each record is a `tf.train.Example` with the int64 features `token_ids`,
 `first_length` and `next_sentence_label`; see `Examples`.
 """
 
-import errno
-import os
 import re
 import struct
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import tensorflow as tf
 
 from kbert.bounded import resolve_inside, shown
 from kbert.data.pretraining_examples import Examples
+from kbert.disk_errors import disk_errors_of
 from kbert.errors import DataError
 from kbert.files import write_atomically
 
@@ -145,21 +144,15 @@ def _write_records(path: Path, examples: Examples) -> None:
         examples.next_sentence_labels.tolist(),
         strict=True,
     )
-    try:
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for start, end, first_length, label in columns:
-                example = tf.train.Example()
-                feature = example.features.feature
-                token_ids = examples.token_ids[start:end].tolist()
-                feature["token_ids"].int64_list.value.extend(token_ids)
-                feature["first_length"].int64_list.value.append(first_length)
-                feature["next_sentence_label"].int64_list.value.append(label)
-                writer.write(example.SerializeToString(deterministic=True))
-    except tf.errors.OpError as error:
-        # TensorFlow's errors are no OSErrors; of those in writing, a full disk is one.
-        full = isinstance(error, tf.errors.ResourceExhaustedError)
-        code = errno.ENOSPC if full else errno.EIO
-        raise OSError(code, os.strerror(code), str(path)) from error
+    with disk_errors_of(path), tf.io.TFRecordWriter(str(path)) as writer:
+        for start, end, first_length, label in columns:
+            example = tf.train.Example()
+            feature = example.features.feature
+            token_ids = examples.token_ids[start:end].tolist()
+            feature["token_ids"].int64_list.value.extend(token_ids)
+            feature["first_length"].int64_list.value.append(first_length)
+            feature["next_sentence_label"].int64_list.value.append(label)
+            writer.write(example.SerializeToString(deterministic=True))
 
 
 def _parse(records: tf.Tensor) -> Examples:

@@ -1,10 +1,7 @@
 """Writing a SavedModel that needs nothing but TensorFlow's runtime."""
 
-import contextlib
-import errno
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -42,19 +39,3 @@ def write_saved_model(
     assets = folder / "assets"
     if assets.is_dir() and not any(assets.iterdir()):
         shutil.rmtree(assets)
-
-
-@contextlib.contextmanager
-def disk_errors_of(folder: Path) -> Iterator[None]:
-    """Makes an OSError that names `folder` of what TensorFlow raises for its disk.
-
-    Raises:
-        OSError: ENOSPC where the disk is full, else EIO.
-    """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError:
-        full = os.strerror(errno.ENOSPC)
-        raise OSError(errno.ENOSPC, full, str(folder)) from None
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message, str(folder)) from None

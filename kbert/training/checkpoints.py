@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kbert.bounded import MAX_JSON_BYTES, parse_json
+from kbert.bounded import read_json
 from kbert.checksums import damage, write_sums
 from kbert.errors import RunError
 from kbert.files import recover_folder, replace_folder, temporary_beside
@@ -38,7 +38,6 @@ FORMAT = 1
 KEPT = ".kept"
 STATE, VARIABLES = "state.json", "variables.npz"
 _NAME = re.compile(r"step-(\d{8,18})")
-_MOST_STATE_BYTES = MAX_JSON_BYTES  # a history of half a million evaluations
 # The members of variables.npz have their sizes in front of them, and names.
 _BYTES_BESIDE_A_VARIABLE = 1_000
 
@@ -182,10 +181,12 @@ def restore(path: Path, variables: Mapping[str, keras.Variable]) -> None:
                 with archive.open(f"{name}.npy") as member:
                     value = np.lib.format.read_array(member, allow_pickle=False)
                 variable.assign(value.astype(variable.dtype, copy=False))
-    except (_DamagedError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever zipfile and NumPy make of a stranger's file
         raise RunError(
-            f"{file} does not fit the model of this run: {error}. It is of another "
-            f"training; delete {path} to go on from the one before."
+            f"{file} does not fit the model of this run: {error}. It "
+            f"is of another training; delete {path} to go on from the one before."
         ) from None
 
 
@@ -206,18 +207,13 @@ def _write_variables(path: Path, variables: Mapping[str, keras.Variable]) -> Non
 
 def _read_state(path: Path) -> dict[str, Any]:
     """The state of a checkpoint whose files are all as they were written."""
-    if found := damage(path):
+    if found := damage(path, needed=(STATE, VARIABLES)):
         raise _DamagedError(found)
-    file = path / STATE
     try:
-        if file.stat().st_size > _MOST_STATE_BYTES:
-            raise _DamagedError(f"{STATE} is too long")
-        state = parse_json(file.read_bytes())
-    except OSError as error:
-        raise _DamagedError(f"{error.filename}: {error.strerror}") from None
-    except ValueError as error:
+        state = read_json(path / STATE, RunError)
+    except RunError as error:
         raise _DamagedError(str(error)) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if state.get("format") != FORMAT:
         raise _DamagedError(f"{STATE} is not of format {FORMAT}, the known one")
     return state
 

@@ -18,7 +18,8 @@ class Fed:
         num_examples: rows that are no padding.
         num_tokens: tokens that are no padding.
         example_ids: `[num_examples]`, which examples these are, for messages: their
-            numbers in the training data, counted from 0.
+            numbers, counted from 0, in the data set as it was read; of a pretraining,
+            in all that was fed.
     """
 
     features: dict[str, np.ndarray]

@@ -63,5 +63,5 @@ class LabelledData:
             weights,
             len(batch.rows),
             batch.num_tokens,
-            batch.rows,
+            self.dataset.read_numbers(batch.rows),
         )

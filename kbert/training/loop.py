@@ -207,7 +207,12 @@ def _step(
         step = update(model, batches, now.step)
     except NonFiniteError as error:
         examples = ", ".join(str(i) for batch in batches for i in batch.example_ids)
-        logger.warning("%s. Examples of the update: %s", error.what, examples)
+        logger.warning(
+            "%s. Examples of the update, counted from 0: %s (the data went on to %s)",
+            error.what,
+            examples,
+            position,
+        )
         if plan.on_nonfinite == "stop":
             raise
         skipped = before.num_skipped_in_a_row + 1
@@ -274,7 +279,7 @@ def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
     loss = float(np.mean(losses))
     if not math.isfinite(loss):
         raise NonFiniteError(f"the loss at step {number} is {loss}")
-    if _num_skipped(model) != num_skipped:
+    if _num_skipped(model) > num_skipped:
         raise NonFiniteError(f"the gradient at step {number} is no finite number")
     return Step(
         number=number,
@@ -287,9 +292,15 @@ def update(model: keras.Model, batches: list[Fed], number: int) -> Step:
 def _num_skipped(model: keras.Model) -> int:
     """The updates that the optimizer left out so far; 0 for one that never does.
 
-    One with a loss scale is not asked: it leaves out updates to find its scale.
+    One with a loss scale leaves out updates to find its scale, and halves it each time.
+    Below 1 it is no longer the scale that makes a gradient infinite: so many halvings
+    count.
     """
-    counter = getattr(model.optimizer, "num_skipped", None)
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        scale = float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
+        return max(0, -math.frexp(scale)[1] + 1)
+    counter = getattr(optimizer, "num_skipped", None)
     return 0 if counter is None else int(keras.ops.convert_to_numpy(counter))
 
 

@@ -13,9 +13,10 @@ from kbert.errors import Interrupted
 class StopSignal:
     """Makes SIGINT, SIGTERM and SIGALRM `Interrupted`, at a moment that loses nothing.
 
-    Within `deferred` a signal is kept until the block has ended; a second one acts
-    at once, as it would have without this class. Outside the main thread, where
-    Python hands out no signals, nothing is changed.
+    Within `deferred` a signal is kept until the block has ended. A SIGINT after it, a
+    person's, acts at once, as it would have without this class; a second SIGTERM or
+    SIGALRM changes nothing, so that a clock and the end of a slot may both be near.
+    Outside the main thread, where Python hands out no signals, nothing is changed.
 
     Attributes:
         message: what `Interrupted` says; kept up to date by who trains.
@@ -57,13 +58,18 @@ class StopSignal:
         self._restore()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self._restore()
+        self._set(signal.SIGINT, self._previous.pop(signal.SIGINT))
+        for other in self._previous:
+            signal.signal(other, signal.SIG_IGN)
         if not self._deferring:
             raise Interrupted(self.message, number)
         self._received = number
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            # None: a handler that was not set from Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            self._set(number, handler)
         self._previous.clear()
+
+    def _set(self, number: int, handler: Any) -> None:
+        # None: a handler that was not set from Python.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)

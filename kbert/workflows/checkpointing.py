@@ -42,12 +42,16 @@ class RunState(BaseModel):
 
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
-        position = self.progress.position or {}
-        if position.get("step") != self.progress.step or self.progress.step < 1:
+        step = (self.progress.position or {}).get("step")
+        is_number = isinstance(step, int) and not isinstance(step, bool)
+        if not is_number or step != self.progress.step or step < 1:
             raise ValueError("the step of the data is not that of the training")
         for line in self.listener.history:
-            if not isinstance(line.get("validation"), dict) or "step" not in line:
+            figures = line.get("validation")
+            if not isinstance(line.get("step"), int) or not isinstance(figures, dict):
                 raise ValueError("a line of history has no step or no validation")
+            if not all(isinstance(figure, float) for figure in figures.values()):
+                raise ValueError("a figure of history is no number")
         return self
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from kbert.disk_errors import disk_errors_of
 from kbert.errors import ExportError
 from kbert.exporting import card, server_files, warmup
 from kbert.exporting.backend import check_backend
 from kbert.exporting.checks.tokenizer import VOCABULARY_FILE_NAME
 from kbert.exporting.fresh import FreshServable
 from kbert.exporting.golden import TEXTS, TOLERANCES, Golden, GoldenCall, golden_texts
-from kbert.exporting.saved_model import disk_errors_of, write_saved_model
+from kbert.exporting.saved_model import write_saved_model
 from kbert.exporting.versions import building, check_target, model_name, publish
 from kbert.files import write_json, write_text
 from kbert.runs import RunFolder, open_run

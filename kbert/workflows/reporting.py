@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 import tensorflow as tf
 
+from kbert.disk_errors import disk_errors_of
 from kbert.progress import ProgressLine
 from kbert.runs import RunFolder
 from kbert.training.loop import Step
@@ -65,10 +66,11 @@ class RunListener:
         self._save = save
         self._kept = kept
         self._progress = ProgressLine(total_steps, stream) if stream else None
-        self._train_logs = tf.summary.create_file_writer(str(run.logs_folder / "train"))
-        self._validation_logs = tf.summary.create_file_writer(
-            str(run.logs_folder / "validation")
-        )
+        with disk_errors_of(run.logs_folder):
+            self._train_logs, self._validation_logs = (
+                tf.summary.create_file_writer(str(run.logs_folder / name))
+                for name in ("train", "validation")
+            )
         state = state or ListenerState()
         self._validation = self._shown(state.history[-1]) if state.history else {}
         self.history = list(state.history)
@@ -83,7 +85,11 @@ class RunListener:
         )
 
     def on_step(self, step: Step) -> None:
-        """Counts, shows and, every tenth update, logs."""
+        """Counts, shows and, every tenth update, logs.
+
+        Raises:
+            OSError: the disk is full.
+        """
         self.num_tokens += step.num_tokens
         rate = self._learning_rate(step.number - 1)
         if self._progress:
@@ -96,9 +102,8 @@ class RunListener:
                 **self._validation,
             )
         if step.number % _LOG_EVERY == 0:
-            with self._train_logs.as_default(step=step.number):
-                tf.summary.scalar("loss", step.loss)
-                tf.summary.scalar("learning_rate", rate)
+            figures = {"loss": step.loss, "learning_rate": rate}
+            self._log(self._train_logs, step.number, figures)
 
     def on_evaluation(
         self,
@@ -108,7 +113,11 @@ class RunListener:
         *,
         is_best: bool,
     ) -> None:
-        """Writes a line of history, and the weights where they are the best."""
+        """Writes a line of history, and the weights where they are the best.
+
+        Raises:
+            OSError: the disk is full.
+        """
         figures = {k: v for k, v in metrics.items() if isinstance(v, float)}
         line = {
             "step": step,
@@ -124,11 +133,10 @@ class RunListener:
             self._best_digest = self._run.model_digest()
         self.history.append(line)
         self._run.append_history(line)
-        with self._validation_logs.as_default(step=step):
-            for name, value in figures.items():
-                tf.summary.scalar(name, value)
-        self._validation_logs.flush()
-        self._train_logs.flush()
+        self._log(self._validation_logs, step, figures)
+        with disk_errors_of(self._run.logs_folder):
+            self._validation_logs.flush()
+            self._train_logs.flush()
         self._validation = self._shown(line)
         if self._progress:
             names = dict.fromkeys(("loss", self._metric))
@@ -136,9 +144,18 @@ class RunListener:
             mark = f" ({self._kept})" if is_best else ""
             self._progress.message(f"step {step}: validation {shown}{mark}")
 
+    def _log(
+        self, logs: tf.summary.SummaryWriter, step: int, figures: dict[str, float]
+    ) -> None:
+        with disk_errors_of(self._run.logs_folder), logs.as_default(step=step):
+            for name, value in figures.items():
+                tf.summary.scalar(name, value)
+
     def _shown(self, line: dict[str, Any]) -> dict[str, float]:
         """What the progress line says of an evaluation."""
-        return {f"val_{self._metric}": line["validation"][self._metric]}
+        figures = line["validation"]
+        known = self._metric in figures
+        return {f"val_{self._metric}": figures[self._metric]} if known else {}
 
     def _epoch(self, step: int) -> dict[str, float]:
         if self._steps_per_epoch is None:
@@ -151,8 +168,13 @@ class RunListener:
             self._progress.pause()
 
     def close(self) -> None:
-        """Ends the progress line and the logs."""
+        """Ends the progress line and the logs.
+
+        Raises:
+            OSError: the disk is full.
+        """
         if self._progress:
             self._progress.close()
-        self._train_logs.close()
-        self._validation_logs.close()
+        with disk_errors_of(self._run.logs_folder):
+            self._train_logs.close()
+            self._validation_logs.close()

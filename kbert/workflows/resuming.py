@@ -11,6 +11,7 @@ from typing import Protocol
 import keras
 from pydantic import ValidationError
 
+from kbert.bounded import check_no_way_out
 from kbert.checksums import check_whole
 from kbert.config import Settings, config_to_toml
 from kbert.errors import RunError
@@ -55,7 +56,13 @@ _PLACES = (
     "data.test",
     "model.preset",
 )
-_PLACES_OF_TEXT = ("data.sources", "data.data_dir", "model.preset", "model.vocabulary")
+_PLACES_OF_TEXT = (
+    "data.sources",
+    "data.data_dir",
+    "data.validation",
+    "model.preset",
+    "model.vocabulary",
+)
 
 
 @dataclass(frozen=True)
@@ -233,10 +240,11 @@ def resuming(path: Path) -> Iterator[Resumption]:
         path: one that `kbert.runs.find_config` has found to be a run.
 
     Raises:
-        RunError: another process is at it, no checkpoint is whole, or the best model
-            so far is damaged.
+        RunError: another process is at it, no checkpoint is whole, the best model so
+            far is damaged, or a link leads out of the run.
     """
     run = RunFolder(path)
+    check_no_way_out(path, RunError)
     with locked(path):
         recover_folder(run.model_folder)
         try:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from kbert import checksums
 from kbert.checksums import SUMS, write_sums
 from kbert.errors import RunError
 from kbert.tasks import TextClassification
@@ -152,6 +153,17 @@ def test_it_is_recognised_wherever_it_is_cut(folder):
         assert read_latest(folder)[1]["step"] == 10, size
     file.write_bytes(whole)
     assert read_latest(folder)[1]["step"] == 20
+
+
+def test_what_cannot_be_read_now_is_no_damage(folder, monkeypatch):
+    # The one before would be gone on from, and this one deleted.
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checksums, "_sha256", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_latest(folder)
+    assert len(list_checkpoints(folder)) == 2
 
 
 def test_another_end_of_a_line_in_the_sums_is_damage(folder):

@@ -385,7 +385,8 @@ def test_a_broken_update_is_skipped_where_that_is_set(caplog):
     )
     assert all(np.isfinite(value).all() for value in after[6].values())
     third = list(data.updates(3))[-1].batches[0].example_ids
-    assert f"Examples of the update: {', '.join(map(str, third))}" in caplog.text
+    named = f"counted from 0: {', '.join(map(str, third))} (the data went on to"
+    assert named in caplog.text
     assert "the loss at step 3 is nan" in caplog.text
 
 
@@ -404,7 +405,7 @@ def test_a_broken_update_stops_and_leaves_the_weights(caplog):
     for name, variable in variables_of(model).items():
         if "kernel" in name or "embeddings" in name:
             np.testing.assert_array_equal(variable, keeper.kept[-1][1][name])
-    assert "Examples of the update: " in caplog.text
+    assert "Examples of the update, counted from 0: " in caplog.text
 
 
 def test_nothing_but_broken_updates_is_an_error():
@@ -433,3 +434,67 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
     model.optimizer.apply(small, model.trainable_variables)
     assert int(model.optimizer.num_skipped) == 1
     assert not np.array_equal(kernel, before)
+
+
+class Overflowing:
+    """A model with a loss scale whose gradient is never finite, though its loss is."""
+
+    def __init__(self) -> None:
+        self.weight = keras.Variable(np.ones(2, np.float32))
+        self.optimizer = keras.optimizers.LossScaleOptimizer(AdamW(1e-3))
+        self.optimizer.build([self.weight])
+
+    def train_on_batch(self, *batch, **options):
+        self.optimizer.apply([keras.ops.full((2,), np.nan)], [self.weight])
+        return {"loss": 0.5}
+
+
+def test_a_loss_scale_does_not_hide_a_gradient_that_is_none():
+    # It is halved from 2**15 to 1 first: that may be a search for the right one.
+    model = Overflowing()
+    data = training_data(Batching(32, 8))
+    with pytest.raises(TrainingError, match="the gradient at step 16 is no finite"):
+        train(
+            model,
+            data,
+            plan(40),
+            evaluate=lambda step: {},
+            listener=Recorder(),
+        )
+    np.testing.assert_array_equal(model.weight, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signal.SIGALRM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGALRM),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+)
+def test_a_clock_and_the_end_of_a_slot_do_not_cut_the_checkpoint(first, second):
+    model = noisy_model()
+
+    class Stopping(Recorder):
+        def on_step(self, step):
+            super().on_step(step)
+            if step.number == 3:
+                signal.raise_signal(first)
+
+    class Slow(Keeper):
+        def keep(self, progress):
+            signal.raise_signal(second)  # in the middle of its writing
+            super().keep(progress)
+
+    keeper = Slow(model, steps=100)
+    with pytest.raises(Interrupted, match="stopped after step 3") as caught:
+        train(
+            model,
+            training_data(Batching(32, 8)),
+            plan(6),
+            evaluate=lambda step: {},
+            listener=Stopping(),
+            keeper=keeper,
+        )
+    assert caught.value.signal_number == first
+    assert [progress.step for progress, _ in keeper.kept] == [3]

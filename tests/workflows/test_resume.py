@@ -6,18 +6,21 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kbert
 from benchmarks.resume.same_run import differences
-from kbert.errors import Interrupted, RunError, UserError
+from kbert.errors import Interrupted, RunError, TrainingError, UserError
 from kbert.run_lock import locked
 from kbert.runs import RunFolder
 from kbert.training.checkpoints import STATE, VARIABLES, list_checkpoints
+from kbert.training.labelled_data import LabelledData
 from kbert.training.loop import Step
 from kbert.workflows.checkpointing import Checkpointer
 from kbert.workflows.reporting import RunListener
@@ -341,6 +344,71 @@ def test_a_full_disk_stops_with_the_last_good_state(
     assert RunFolder(output).read_info()["status"] == "failed"
     kbert.finetune(resume=output)
     assert differences(whole.path, output) == []
+
+
+def test_a_full_disk_under_the_logs_stops_it_too(
+    tmp_path, tiny_preset, examples, monkeypatch, whole
+):
+    output = tmp_path / "run"
+
+    def full(self, *arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorflow.summary.scalar", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            finetune(tiny_preset, examples, output)
+    assert caught.value.filename == str(output / "logs")
+    kbert.finetune(resume=output)
+    assert differences(whole.path, output) == []
+
+
+def test_the_log_names_the_rows_of_the_file(tmp_path, tiny_preset, monkeypatch, caplog):
+    # A tenth is held out, so that the numbers of what is left are others.
+    examples = write_examples(tmp_path / "examples.csv")
+    rows = examples.read_text().splitlines()
+    whole = LabelledData.fill
+    fed = []
+
+    def broken(self, batch):
+        given = whole(self, batch)
+        fed.extend(zip(given.example_ids, batch.features["token_ids"], strict=False))
+        weights = np.full_like(given.weights, np.nan)
+        return replace(given, weights=weights)
+
+    monkeypatch.setattr(LabelledData, "fill", broken)
+    with pytest.raises(TrainingError, match="diverged"):
+        finetune(tiny_preset, examples, tmp_path / "run")
+    text = caplog.text.partition("counted from 0: ")[2].partition(" (")[0]
+    numbers = [int(number) for number in text.split(", ")]
+    assert numbers == [number for number, _ in fed[: len(numbers)]]
+    vocabulary = RunFolder(tiny_preset).path / "assets/tokenizer/vocabulary.txt"
+    words = vocabulary.read_text().splitlines()
+    for number, ids in fed:
+        known = [words[i] for i in ids if not words[i].startswith("[")]
+        assert known and all(word in rows[number + 1].lower() for word in known)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_held_out_text_may_move_and_may_not_change(tmp_path, monkeypatch, finished):
+    corpus = write_corpus(tmp_path / "corpus.txt")
+    held_out = write_corpus(tmp_path / "held.txt")
+    settings = pretraining_settings(corpus, data__validation_share=None)
+    settings["data.validation"] = str(held_out)
+    output = tmp_path / "run"
+    if finished:
+        kbert.pretrain(output=output, settings=settings)
+    else:
+        with stopping_at(monkeypatch, 16):
+            kbert.pretrain(output=output, settings=settings)
+    moved = {"data.validation": str(held_out.rename(tmp_path / "moved.txt"))}
+    if not finished:
+        (tmp_path / "moved.txt").write_text("the film is good.\n\nbad food.\n" * 40)
+        with pytest.raises(RunError, match="its data are not as they were"):
+            kbert.pretrain(resume=output, settings=moved)
+        write_corpus(tmp_path / "moved.txt")
+    kbert.pretrain(resume=output, settings=moved)
+    assert RunFolder(output).read_info()["status"] == "finished"
 
 
 def pretraining_settings(corpus: Path, **others: Any) -> dict[str, Any]:

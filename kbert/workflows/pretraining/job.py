@@ -108,10 +108,7 @@ class PretrainJob:
     @cached_property
     def data_digest(self) -> str:
         """Tells whether the text and the vocabulary are what they were."""
-        files = self.material.describe()["files"]
-        return digest_of(
-            *(str(file["fingerprint"]) for file in files), *self.vocabulary.tokens
-        )
+        return digest_of(*self.material.fingerprints(), *self.vocabulary.tokens)
 
     def describe_task(self) -> dict[str, Any]:
         """What `task.json` says."""

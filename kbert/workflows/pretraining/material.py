@@ -1,5 +1,6 @@
 """Where the examples of a pretraining come from: text, or a prepared folder."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -43,6 +44,9 @@ class Material(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What was read, for `kbert.json`."""
+
+    def fingerprints(self) -> list[str]:
+        """Of all that decides the examples, and changes when they do."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,13 @@ class TextMaterial:
             "held_out_documents": len(self.held_out.texts),
             "broken_places": self.corpus.report.num_broken,
         }
+
+    def fingerprints(self) -> list[str]:
+        """See `Material.fingerprints`: of the text, and of what is measured on."""
+        corpora = [self.corpus]
+        if self.validation is not None:
+            corpora.append(self.validation)
+        return [file.fingerprint for corpus in corpora for file in corpus.files]
 
     def source(self, max_length: int) -> ExampleSource:
         """The examples to train on."""
@@ -158,3 +169,10 @@ class PreparedMaterial:
             "files": self.prepared.settings["files"],
             "lengths": self.prepared.settings["lengths"],
         }
+
+    def fingerprints(self) -> list[str]:
+        """See `Material.fingerprints`: of the settings, and of the text they had."""
+        settings = self.prepared.settings
+        files = [file["fingerprint"] for file in settings["files"]]
+        others = {name: value for name, value in settings.items() if name != "files"}
+        return [json.dumps(others, sort_keys=True), *files]
