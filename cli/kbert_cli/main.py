@@ -100,6 +100,9 @@ def _signal_behind(cause: BaseException | None) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    if number == signal.SIGALRM:
+        # While it trains, the training itself says how far it was.
+        raise _Terminated("the time of --stop-after is over")
     raise _Terminated
 
 

@@ -44,7 +44,10 @@ def test_before_the_training_the_clock_stops_it_too(
     monkeypatch.setattr(
         "kbert.workflows.job.encode_datasets", lambda *_, **__: time.sleep(60)
     )
-    assert finetune("--stop-after", "0.2").code == 143
+    outcome = finetune("--stop-after", "0.2")
+    assert outcome.code == 143
+    last = outcome.err.splitlines()[-1]
+    assert last == "Interrupted: the time of --stop-after is over"
     assert not Path("run").exists()
 
 
