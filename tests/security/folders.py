@@ -12,7 +12,6 @@ from pathlib import Path
 import keras
 import keras_hub
 
-from kbert.checksums import write_sums
 from kbert.files import write_json, write_text
 from kbert.presets import load_backbone, resolve_preset
 from kbert.runs import open_run
@@ -34,7 +33,6 @@ def write_run(folder: Path) -> Path:
     task.save_model(
         build_model(task), str(folder / "model"), tokenizer=tokenizer, max_length=16
     )
-    write_sums(folder / "model")
     write_json(
         folder / "task.json",
         {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kbert.checksums import SUMS, write_sums
 from tests.security.conftest import Case
 from tests.security.folders import DAMAGES, WRITERS
 
@@ -73,6 +74,27 @@ def test_what_stands_in_place_of_a_file(
     named = (Path(file).name, str(Path(file).parent), made.folder.name)
     assert any(name in str(error) for name in named)
     assert len(str(error)) < 2000
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_stands_in_place_of_the_sums(
+    case: Callable[[str], Case], damage: str
+) -> None:
+    made = case("run")
+    model = made.folder / "model"
+    write_sums(model)
+    assert made.outcome() is None
+    DAMAGES[damage](model / SUMS, made.outside)
+    assert SUMS in made.refused() or "leads out" in made.refused()
+
+
+def test_holes_are_not_read_through(case: Callable[[str], Case]) -> None:
+    made = case("run")
+    model = made.folder / "model"
+    write_sums(model)
+    with (model / "task.weights.h5").open("r+b") as file:
+        file.truncate(2**40)
+    assert "task.weights.h5 is mostly holes" in made.refused()
 
 
 @pytest.mark.parametrize("kind", WRITERS)

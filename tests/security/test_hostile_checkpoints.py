@@ -9,16 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import keras
 import pytest
 
 import kbert
 from kbert.checksums import SUMS, write_sums
 from kbert.errors import Interrupted, UserError
-from kbert.training.checkpoints import STATE, VARIABLES, list_checkpoints
+from kbert.runs import RunFolder
+from kbert.tasks import TextClassification
+from kbert.training.checkpoints import (
+    STATE,
+    VARIABLES,
+    list_checkpoints,
+    restore,
+    variables_of,
+    write_checkpoint,
+)
+from kbert.training.optimizer import AdamW
 from kbert.workflows.reporting import RunListener
 from tests.preset_folders import write_keras_hub_preset
 from tests.security.folders import DAMAGES, nothing_changes
+from tests.tiny import build_model
 from tests.workflows.conftest import write_examples
 
 ENTRIES = (
@@ -97,7 +108,9 @@ def change_state(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_the_good_one_goes_on(stopped: Path) -> None:
-    assert kbert.finetune(resume=stopped).metrics["validation"]["accuracy"] >= 0
+    (stopped / "best").symlink_to("model")  # a link within is its owner's affair
+    run = kbert.finetune(resume=stopped)
+    assert RunFolder(run.path).read_info()["steps"] == 8
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -115,11 +128,6 @@ def test_a_link_leads_nowhere(stopped: Path, tmp_path: Path, entry: str) -> None
 def test_a_link_that_makes_a_file_elsewhere(stopped: Path, tmp_path: Path) -> None:
     (stopped / "metrics.json").symlink_to(tmp_path / "outside" / "new.json")
     assert "leads out of its folder" in refused(stopped)
-
-
-def test_a_link_within_is_one_of_its_owner(stopped: Path) -> None:
-    (stopped / "best").symlink_to("model")
-    kbert.finetune(resume=stopped)
 
 
 @pytest.mark.parametrize("name", [STATE, VARIABLES, SUMS])
@@ -181,13 +189,6 @@ def test_what_a_state_must_not_say(stopped: Path, keys: str, value: object) -> N
     assert STATE in refused(stopped)
 
 
-def test_a_history_may_lack_what_is_shown(stopped: Path) -> None:
-    # Of an evaluation with other metrics: nothing is made of it.
-    lines = [{"step": 2, "validation": {}}]
-    change_state(stopped, lambda state: state["listener"].update(history=lines))
-    kbert.finetune(resume=stopped)
-
-
 def _header(text: bytes) -> bytes:
     """A .npy file with this header."""
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
@@ -243,12 +244,25 @@ ARCHIVES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, keras.Variable]:
+    model = build_model(TextClassification(("neg", "pos")))
+    optimizer = AdamW(1e-3)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return variables_of(model)
+
+
 @pytest.mark.parametrize("archive", ARCHIVES)
-def test_archives_that_are_none(stopped: Path, archive: str) -> None:
-    for path in list_checkpoints(stopped / "checkpoints"):
-        ARCHIVES[archive](path / VARIABLES)
-        write_sums(path)
-    assert VARIABLES in refused(stopped)
+def test_archives_that_are_none(
+    variables: dict[str, keras.Variable], tmp_path: Path, archive: str
+) -> None:
+    write_checkpoint(tmp_path, 1, variables, {}, keep=1)
+    (path,) = list_checkpoints(tmp_path)
+    restore(path, variables)
+    ARCHIVES[archive](path / VARIABLES)
+    with pytest.raises(UserError, match=VARIABLES):
+        restore(path, variables)
 
 
 @pytest.mark.parametrize("damage", ["pipe", "socket", "link to a device", "folder"])
@@ -267,13 +281,3 @@ def test_a_folder_of_another_program_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run: .*'baseURL' is no section"):
         kbert.finetune(output=site)
     assert os.listdir(site) == ["config.toml"]
-
-
-def test_values_of_another_run_are_only_other_values(stopped: Path) -> None:
-    # Nothing tells them from good ones; they are read as numbers, and no more.
-    for path in list_checkpoints(stopped / "checkpoints"):
-        with np.load(path / VARIABLES) as arrays:
-            values = {name: np.zeros_like(array) for name, array in arrays.items()}
-        np.savez(path / VARIABLES, **values)
-        write_sums(path)
-    kbert.finetune(resume=stopped)
