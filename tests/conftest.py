@@ -14,6 +14,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Names bytes by their number: gzip's hold the time of day.
+
+    The processes that share the tests out have to agree on every name.
+    """
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder with the real IMDB and the real preset; skips where it is absent."""
