@@ -64,7 +64,6 @@ def check_output(
     if path.exists() and not path.is_dir():
         raise RunError(f"The output {path} is a file. Choose another --output.")
     if path.is_dir() and any(not _is_left(file) for file in path.iterdir()):
-        check_no_way_out(path, RunError)
         _check_same_run(RunFolder(path), config)
     parent = path
     while not parent.exists():
@@ -146,6 +145,7 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
             f"The output {run.path} exists and is no run (it has no config.toml). "
             "Choose another --output."
         )
+    check_no_way_out(run.path, RunError)
     differing = differing_settings(run, config)
     if differing:
         raise RunError(
