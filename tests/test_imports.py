@@ -43,6 +43,7 @@ RANKS = {
         [
             "bounded",
             "checksums",
+            "disk_errors",
             "display",
             "errors",
             "files",

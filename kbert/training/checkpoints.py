@@ -18,7 +18,10 @@ import math
 import os
 import re
 import shutil
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,20 @@ FORMAT = 1
 # Says that there has been a checkpoint, also when somebody has deleted all.
 KEPT = ".kept"
 STATE, VARIABLES = "state.json", "variables.npz"
+# What zipfile and NumPy, which parses a header as Python, raise for no array of theirs.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # encrypted; RecursionError, NotImplementedError
+    TypeError,
+    ValueError,
+)
 _NAME = re.compile(r"step-(\d{8,18})")
 # The members of variables.npz have their sizes in front of them, and names.
 _BYTES_BESIDE_A_VARIABLE = 1_000
@@ -181,9 +198,7 @@ def restore(path: Path, variables: Mapping[str, keras.Variable]) -> None:
                 with archive.open(f"{name}.npy") as member:
                     value = np.lib.format.read_array(member, allow_pickle=False)
                 variable.assign(value.astype(variable.dtype, copy=False))
-    except OSError:
-        raise
-    except Exception as error:  # whatever zipfile and NumPy make of a stranger's file
+    except (_DamagedError, *_UNREADABLE) as error:
         raise RunError(
             f"{file} does not fit the model of this run: {error}. It "
             f"is of another training; delete {path} to go on from the one before."

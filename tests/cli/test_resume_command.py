@@ -32,7 +32,7 @@ def test_the_clock_stops_it_as_a_signal_does(finetune: Kbert, kbert: Kbert) -> N
     assert last.endswith("Go on: kbert finetune --resume run")
     assert status() == "interrupted"
     first = last_checkpoint()
-    again = kbert("finetune", "--resume", "run", "--stop-after", "0.05m")
+    again = kbert("finetune", "--resume", "run", "--stop-after", "0.1m")
     assert again.code == 143
     assert f"goes on after step {int(first.removeprefix('step-'))}" in again.err
     assert last_checkpoint() > first

@@ -78,6 +78,9 @@ def test_a_text_that_has_changed_is_said(pretrained, corpus, tmp_path, caplog):
     content = run.config_file.read_text()
     run.config_file.write_text(content.replace(str(corpus), str(text)))
     evaluate_pretrained(run)
+    assert not caplog.records  # it has only moved
+    text.write_text(text.read_text() + "\nthe end is good.\n")
+    evaluate_pretrained(run)
     (record,) = caplog.records
     assert "corpus is not as it was when" in record.getMessage()
     assert "Give other text with --data" in record.getMessage()
