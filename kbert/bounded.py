@@ -9,9 +9,12 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbert.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_JSON_BYTES = 100_000_000
 """A confusion matrix of 2,000 classes takes 50 MB as indented JSON."""
@@ -159,6 +162,12 @@ def shown(value: object, length: int = _SHOWN) -> str:
     except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
         text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= length else text[:length] + "..."
+
+
+def first_problem(error: "ValidationError") -> str:
+    """Where the first thing is that pydantic refuses, and why: `a.b: it should be`."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def is_unicode(text: str) -> bool:

@@ -158,6 +158,6 @@ def _fused_mask(padding_mask):  # type: ignore[no-untyped-def]
 def _padding_bias(padding_mask):  # type: ignore[no-untyped-def]
     """`[B, T]` -> `[B, 1, 1, T]` float32: 0 for a token, far below 0 for padding."""
     is_token = ops.cast(ops.cast(padding_mask, "bool"), "float32")
-    # Multiplied first: TensorFlow joins scaling and masking to the product of query
+    # Multiplied first: TensorFlow may join scaling and masking to the product of query
     # and key, but not where it cannot tell the two by their operations.
     return ((1.0 - is_token) * _MASKED)[:, None, None, :]

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from kbert.bounded import first_problem
 from kbert.data.pretraining import Bookmark, ExampleSource
 from kbert.data.pretraining_examples import Examples
 from kbert.errors import RunError
@@ -204,11 +205,9 @@ def _parse(position: Mapping[str, Any]) -> tuple[int, _Place, Bookmark | None]:
     try:
         read = _Position.model_validate(position)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
         raise RunError(
-            f"The checkpoint does not say where the text goes on: its position.{name} "
-            f"is wrong ({first['msg']}). Delete it to go on from the one before."
+            "The checkpoint does not say where the text goes on: its position."
+            f"{first_problem(error)}. Delete it to go on from the one before."
         ) from None
     return read.step, _Place(read.epoch, read.block, read.example), read.bookmark
 

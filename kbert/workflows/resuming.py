@@ -11,7 +11,7 @@ from typing import Protocol
 import keras
 from pydantic import ValidationError
 
-from kbert.bounded import check_no_way_out
+from kbert.bounded import check_no_way_out, first_problem
 from kbert.checksums import check_whole
 from kbert.config import Settings, config_to_toml
 from kbert.errors import RunError
@@ -260,11 +260,9 @@ def resuming(path: Path) -> Iterator[Resumption]:
         try:
             state = RunState.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
             raise RunError(
-                f"{checkpoint / STATE} is not what kbert writes: {place}: "
-                f"{first['msg']}. Delete {checkpoint}."
+                f"{checkpoint / STATE} is not what kbert writes: "
+                f"{first_problem(error)}. Delete {checkpoint}."
             ) from None
         if state.listener.best_step is not None:
             _check_best_model(run, state)
