@@ -67,7 +67,7 @@ def damage(
             if more_allowed:
                 continue
             return f"{name} is new"
-        if _num_bytes_of_holes(folder / name) > _MOST_HOLES:
+        if is_mostly_holes(folder / name):
             return f"{name} is mostly holes"
         if _sha256(folder / name) != wanted[name]:
             return f"{name} is not as it was written"
@@ -93,9 +93,10 @@ def _raise_what_may_pass(error: BaseException | None) -> None:
         raise error
 
 
-def _num_bytes_of_holes(path: Path) -> int:
+def is_mostly_holes(path: Path) -> bool:
+    """Whether a file is far larger than what is in it: reading it would take long."""
     status = path.stat()
-    return status.st_size - 512 * status.st_blocks
+    return status.st_size - 512 * status.st_blocks > _MOST_HOLES
 
 
 def check_whole(folder: Path, error: type[UserError]) -> None:

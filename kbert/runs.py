@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def encoded_folder(self) -> Path:
+        """The data of a training that has not ended, as token ids."""
+        return self.path / "encoded"
+
+    @property
     def info_file(self) -> Path:
         """Status, versions, machine, data fingerprints, times."""
         return self.path / "kbert.json"

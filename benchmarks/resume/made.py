@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kbert.data.encoded import EncodedDataset
 from kbert.data.prepared import FORMAT, MANIFEST, SHARDS, shard_file
 from kbert.data.pretraining import PARTS_OF_A_BLOCK
 from kbert.data.pretraining_examples import Examples
@@ -26,31 +25,22 @@ FIRST_WORD = len(SPECIAL_TOKENS)
 MASK_ID = SPECIAL_TOKENS.index("[MASK]")
 CLS_ID, SEP_ID = SPECIAL_TOKENS.index("[CLS]"), SPECIAL_TOKENS.index("[SEP]")
 
-_TOKENS, _SEGMENTS = "token_ids", "segment_ids"
 _MEGABYTE = 1_000_000
 
 
-def write_labelled(folder: Path, num_examples: int) -> np.ndarray:
-    """Writes the columns of a data set; gives the tokens of each example."""
+def write_labelled(path: Path, num_examples: int) -> None:
+    """Writes a table of short labelled texts: 10,000 of them, again and again."""
     rng = np.random.default_rng(0)
-    lengths = rng.integers(4, 13, num_examples)
-    num_tokens = int(lengths.sum())
-    rng.integers(FIRST_WORD, VOCABULARY_SIZE, num_tokens, np.int32).tofile(
-        folder / _TOKENS
-    )
-    np.zeros(num_tokens, np.uint8).tofile(folder / _SEGMENTS)
-    return lengths
-
-
-def open_labelled(folder: Path, lengths: np.ndarray) -> EncodedDataset:
-    """The data set, its columns mapped into memory as those of a training are."""
-    return EncodedDataset(
-        "made up",
-        np.memmap(folder / _TOKENS, np.int32, "r"),
-        np.memmap(folder / _SEGMENTS, np.uint8, "r"),
-        starts=np.cumsum(lengths) - lengths,
-        lengths=lengths,
-    )
+    words = np.array(_words())
+    lengths = rng.integers(2, 11, 10_000)
+    lines = [
+        f"{' '.join(rng.choice(words, length))},{('no', 'yes')[length % 2]}\n"
+        for length in lengths
+    ]
+    with path.open("w") as file:
+        file.write("text,label\n")
+        for start in range(0, num_examples, len(lines)):
+            file.writelines(lines[: num_examples - start])
 
 
 def write_prepared(folder: Path, num_examples: int) -> int:
@@ -63,7 +53,14 @@ def write_prepared(folder: Path, num_examples: int) -> int:
     manifest = {
         "format": FORMAT,
         "complete": True,
-        "settings": {"lengths": [LENGTH]},
+        "settings": {
+            "lengths": {str(LENGTH): {"next_sentence": True, "short_rate": 0.1}},
+            "lowercase": True,
+            "strip_accents": True,
+            "vocabulary_sha256": "",
+            "choices": {},
+            "files": [],
+        },
         "num_shards": num_shards,
     }
     write_json(folder / MANIFEST, manifest)

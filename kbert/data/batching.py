@@ -233,6 +233,7 @@ def _lay_out(
         token_ids[index, :length] = dataset.token_ids[start : start + length]
         segment_ids[index, :length] = dataset.segment_ids[start : start + length]
         padding_mask[index, :length] = 1
+    dataset.check_ids(token_ids, segment_ids)
     # A row of padding alone would leave attention nothing to attend to.
     padding_mask[len(rows) :, 0] = 1
     return {

@@ -21,6 +21,7 @@ from kbert.errors import DataError, UserError
 from kbert.tokenization import Packed, Truncation, WordPieceTokenizer, pack
 
 _CHUNK = 512
+_NUM_SEGMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class EncodedDataset:
         report: what reading and cutting did.
         numbers: `[examples]`, those of a selection in the data set as it was read; None
             where these are all.
+        num_ids: the token ids there are, where the columns are read from a folder;
+            None where they were encoded just now, and need no check.
     """
 
     name: str
@@ -130,6 +133,7 @@ class EncodedDataset:
     label_names: tuple[str, ...] = ()
     report: EncodingReport = field(default_factory=EncodingReport)
     numbers: np.ndarray | None = None
+    num_ids: int | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -148,6 +152,22 @@ class EncodedDataset:
     def read_numbers(self, rows: np.ndarray) -> np.ndarray:
         """The numbers, counted from 0, that examples had in what was read."""
         return rows if self.numbers is None else self.numbers[rows]
+
+    def check_ids(self, token_ids: np.ndarray, segment_ids: np.ndarray) -> None:
+        """Checks ids from the columns, for which a model has to have embeddings.
+
+        Raises:
+            DataError: there is one that it has none for.
+        """
+        if self.num_ids is None:
+            return
+        for ids, number in ((token_ids, self.num_ids), (segment_ids, _NUM_SEGMENTS)):
+            if ids.min() < 0 or ids.max() >= number:
+                raise DataError(
+                    f"{self.name}: what the run keeps of it encoded is damaged: an id "
+                    f"is not within 0 and {number - 1}. Delete the run's folder "
+                    "encoded/, so that its texts are read again."
+                )
 
 
 def encode_texts(
@@ -169,7 +189,7 @@ def encode_texts(
         name="texts",
         token_ids=encoded["token_ids"].numpy(),
         segment_ids=encoded["segment_ids"].numpy().astype(np.uint8),
-        starts=_starts(lengths),
+        starts=starts_of(lengths),
         lengths=lengths,
     )
 
@@ -209,7 +229,7 @@ def encode_source(
             name=source.name,
             token_ids=token_ids.as_array(),
             segment_ids=segment_ids.as_array(),
-            starts=_starts(lengths),
+            starts=starts_of(lengths),
             lengths=lengths,
             label_ids=np.concatenate(label_ids) if label_numbers else None,
             label_names=tuple(label_numbers),
@@ -217,7 +237,8 @@ def encode_source(
         )
 
 
-def _starts(lengths: np.ndarray) -> np.ndarray:
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each example begins in the columns."""
     return np.cumsum(lengths) - lengths
 
 

@@ -77,6 +77,16 @@ class Source(Protocol):
     def num_examples(self) -> int | None:
         """How many examples `chunks` will yield, where that is known beforehand."""
 
+    def identity(self) -> str | None:
+        """What is read, from where on and how far: the same text for the same examples.
+
+        It does not tell where they lie, so that they may move, and takes no reading of
+        them all. None where nothing is known of them.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
     def chunks(self, size: int = 1024) -> Iterator[Chunk]:
         """Yields the examples, `size` at a time.
 
@@ -90,7 +100,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class RowSource:
-    """A `Source` over any function that yields rows."""
+    """A `Source` over any function that yields rows.
+
+    Attributes:
+        content: tells the files that are read by what is in them.
+    """
 
     name: str
     columns: Columns
@@ -99,6 +113,13 @@ class RowSource:
     notes: tuple[str, ...] = ()
     num_examples: int | None = None
     limit: int | None = None
+    content: Callable[[], str] | None = None
+
+    def identity(self) -> str | None:
+        """See `Source`."""
+        if self.content is None:
+            return None
+        return f"{self.content()}, labels {self.label_names}, limit {self.limit}"
 
     def chunks(self, size: int = 1024) -> Iterator[Chunk]:
         """Yields the first `limit` rows, `size` at a time."""

@@ -1,7 +1,9 @@
 """Data sets as tensorflow-datasets prepares them; a prepared one needs no network."""
 
+import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +18,7 @@ from kbert.data.examples import (
     RowSource,
     limited,
 )
+from kbert.data.fingerprints import fingerprint_of
 from kbert.data.tfds_builder import find_builder
 from kbert.data.values import as_label, decode
 from kbert.errors import DataError
@@ -72,6 +75,7 @@ def open_tfds(
             int(builder.info.splits[split].num_examples), options.limit
         ),
         limit=options.limit,
+        content=lambda: _content(builder, split),
     )
 
 
@@ -141,6 +145,16 @@ def _examples(
                 None if label is None else _label(label, names, str(columns.label), at),
             )
         first += size
+
+
+def _content(builder: Any, split: str) -> str:
+    """Tells the records of a split by the files that hold them, and their place."""
+    parts = builder.info.splits[split].file_instructions
+    digest = hashlib.sha256()
+    for part in parts:
+        file = fingerprint_of(Path(part.filename))
+        digest.update(f"{file} {part.skip} {part.take}\n".encode())
+    return f"tfds {digest.hexdigest()}"
 
 
 def _batches(

@@ -1,19 +1,24 @@
 """From `[data]` settings to encoded training, validation and test examples."""
 
+import errno
 import logging
 import os
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from kbert.config import DataSettings
 from kbert.data.encoded import EncodedDataset, Encoder, encode_source
+from kbert.data.kept_encodings import keep_encoded, key_of, open_encoded
 from kbert.data.sources import Columns, Source, open_source, source_splits
 from kbert.data.splits import stratified_split
 from kbert.errors import DataError
 from kbert.progress import ProgressLine
 
 logger = logging.getLogger(__name__)
+
+_TAKES_A_WHILE = 1e9  # bytes
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,35 @@ class Sources:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """A split as it was read, and the key that tells it from others.
+
+    Attributes:
+        key: see `key_of`.
+    """
+
+    dataset: EncodedDataset
+    key: str
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on the disk, about."""
+        return self.dataset.token_ids.nbytes + self.dataset.segment_ids.nbytes
+
+
+@dataclass(frozen=True)
 class Datasets:
-    """What was read and encoded."""
+    """What was read and encoded.
+
+    Attributes:
+        to_keep: what was encoded just now, by split, as it was read: with what is held
+            out for validation.
+    """
 
     train: EncodedDataset
     validation: EncodedDataset
     test: EncodedDataset | None
+    to_keep: dict[str, Encoding] = field(default_factory=dict)
 
     def by_split(self) -> dict[str, EncodedDataset]:
         """The data sets there are, by split name."""
@@ -163,24 +191,70 @@ def encode_datasets(
     data: DataSettings,
     *,
     seed: int,
+    kept: Path | None = None,
     progress: TextIO | None = None,
 ) -> Datasets:
     """Reads and encodes all splits; holds a share out where none is for validation.
 
     Args:
         seed: of the share that is held out.
+        kept: a folder that `keep_datasets` has written; what is in it of the same texts
+            is not read again.
         progress: where to show how far it is, should it take long.
 
     Raises:
         DataError: a row is wrong, or nothing is left to train on.
     """
-    train = encode_split(sources.train, encoder, progress)
+    to_keep: dict[str, Encoding] = {}
+
+    def encode(role: str, source: Source) -> EncodedDataset:
+        key = key_of(source, encoder, data.encoding_errors)
+        if kept is not None and key is not None:
+            found = open_encoded(kept / role, key, encoder, source.name)
+            if found is not None:
+                logger.info(
+                    "%s: %s (kept in the run)", source.name, found.report.summary()
+                )
+                return found
+        dataset = encode_split(source, encoder, progress)
+        if key is not None:
+            to_keep[role] = Encoding(dataset, key)
+        return dataset
+
+    train = encode("train", sources.train)
     if sources.validation is not None:
-        validation = encode_split(sources.validation, encoder, progress)
+        validation = encode("validation", sources.validation)
     else:
         train, validation = hold_out(train, data.validation_share, seed)
-    test = encode_split(sources.test, encoder, progress) if sources.test else None
-    return Datasets(train, validation, test)
+    test = encode("test", sources.test) if sources.test else None
+    return Datasets(train, validation, test, to_keep)
+
+
+def keep_datasets(datasets: Datasets, folder: Path, *, needed_bytes: int) -> None:
+    """Keeps what was encoded just now, for a training that will go on.
+
+    It is a help alone: where the disk has no room, the log says so.
+
+    Args:
+        folder: of a run.
+        needed_bytes: what has to stay free for the rest of the run.
+    """
+    num_bytes = sum(encoding.num_bytes for encoding in datasets.to_keep.values())
+    try:
+        folder.mkdir(exist_ok=True)
+        if shutil.disk_usage(folder).free < num_bytes + needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if num_bytes > _TAKES_A_WHILE:
+            logger.info("keeping the tokens (%s MB)", f"{num_bytes / 1e6:,.0f}")
+        for role, encoding in datasets.to_keep.items():
+            keep_encoded(folder / role, encoding.dataset, encoding.key)
+    except OSError as error:
+        logger.warning(
+            "%s: %s. The tokens (%s MB) are not kept; --resume reads the texts again.",
+            folder,
+            error.strerror or error,
+            f"{num_bytes / 1e6:,.0f}",
+        )
 
 
 def encode_split(

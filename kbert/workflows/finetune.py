@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,6 +68,7 @@ def finetune(
         trainee = job.build()
         run = held.enter_context(run_of(job, trainee.model, resumption))
         run.write_task(job.describe_task())
+        job.keep_data(run)
         _run(run, job, trainee, record, progress, resumption)
     return run
 
@@ -103,6 +105,7 @@ def _run(
         ended = _train(job, trainee, listener, keeper, progress_before)
         record.note_trained()
         _finish(run, job, listener, progress)
+    shutil.rmtree(run.encoded_folder, ignore_errors=True)
     record.finish(
         steps=ended.step,
         skipped_steps=ended.num_skipped,

@@ -15,6 +15,7 @@ from kbert.data.encoded import Encoder
 from kbert.new_runs import FreshName, check_output
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, resolve_preset
+from kbert.runs import RunFolder
 from kbert.tasks import Task, TextClassification
 from kbert.training.checkpoints import digest_of
 from kbert.training.determinism import make_deterministic
@@ -27,6 +28,7 @@ from kbert.workflows.datasets import (
     Datasets,
     Sources,
     encode_datasets,
+    keep_datasets,
     open_sources,
     with_absolute_paths,
 )
@@ -107,6 +109,11 @@ class Job:
             for split, dataset in self.datasets.by_split().items()
         }
 
+    def keep_data(self, run: RunFolder) -> None:
+        """Keeps in a run what was read of the data, so that `--resume` need not."""
+        needed_bytes = _run_bytes(self.preset, self.config.train)
+        keep_datasets(self.datasets, run.encoded_folder, needed_bytes=needed_bytes)
+
     def build(self) -> Trainee:
         """The model, compiled to train."""
         return build_trainee(
@@ -165,7 +172,12 @@ def prepare(
         preset, max_length=config.data.max_length, truncation=config.data.truncation
     )
     datasets = encode_datasets(
-        sources, encoder, config.data, seed=config.train.seed, progress=progress
+        sources,
+        encoder,
+        config.data,
+        seed=config.train.seed,
+        kept=None if resumption is None else resumption.run.encoded_folder,
+        progress=progress,
     )
     task = task_class.learn(datasets.train, sources.train.label_names)
     task.check_metric(config.train.best_metric, task.targets(datasets.validation))

@@ -6,7 +6,7 @@ import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
 from kbert.new_runs import FreshName
-from kbert.workflows.datasets import with_absolute_paths
+from kbert.workflows.datasets import keep_datasets, with_absolute_paths
 from kbert.workflows.job import prepare
 
 
@@ -34,6 +34,21 @@ def test_a_job_is_prepared_and_nothing_written(
     assert job.plan.total_steps == 3
     assert job.plan is job.plan  # it takes a look at every example
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "mine.csv"]
+
+
+def test_without_room_the_tokens_are_not_kept_and_it_is_told(
+    tmp_path: Path, tiny_preset: Path, examples: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FinetuneConfig(
+        model=ModelSettings(preset=str(tiny_preset)),
+        data=DataSettings(source=str(examples), text="review", label="verdict"),
+    )
+    datasets = prepare(config, None).datasets
+    keep_datasets(datasets, tmp_path / "encoded", needed_bytes=10**18)
+    assert "No space left on device. The tokens (0 MB) are not kept" in caplog.text
+    assert list((tmp_path / "encoded").iterdir()) == []
+    keep_datasets(datasets, tmp_path / "encoded", needed_bytes=0)
+    assert [path.name for path in (tmp_path / "encoded").iterdir()] == ["train"]
 
 
 def test_only_files_and_folders_that_exist_are_named_from_the_root(

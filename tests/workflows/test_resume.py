@@ -89,8 +89,14 @@ def test_it_ends_as_the_whole_one_bit_for_bit(whole, stopped, caplog):
         "step-00000009",
         "step-00000010",
     ]
-    run = kbert.finetune(resume=stopped)
+    # Its texts are not read again, and what is kept of them goes when all is done.
+    assert (stopped / "encoded" / "train").is_dir()
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO, "kbert"):
+        patch.delattr("kbert.workflows.datasets.encode_source")
+        run = kbert.finetune(resume=stopped)
     assert run.path == stopped
+    assert "tokens (kept in the run)" in caplog.text
+    assert not (stopped / "encoded").exists()
     assert "is not the model of step" not in caplog.text
     assert differences(whole.path, stopped) == []
     info = RunFolder(stopped).read_info()
@@ -127,10 +133,13 @@ def test_the_same_command_begins_and_goes_on(stopped, whole, tiny_preset, exampl
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole, stopped, caplog):
     file = stopped / "checkpoints" / "step-00000010" / VARIABLES
     file.write_bytes(file.read_bytes()[:-4096])
+    (stopped / "encoded" / "train" / "lengths").unlink()
     with caplog.at_level(logging.INFO, "kbert"):
         kbert.finetune(resume=stopped)
     assert "step-00000010 is damaged" in caplog.text
     assert "goes on after step 9" in caplog.text
+    assert "lengths cannot be read" in caplog.text
+    assert "the texts are read again" in caplog.text
     assert differences(whole.path, stopped) == []
 
 

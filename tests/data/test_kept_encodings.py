@@ -1,0 +1,273 @@
+"""Encoded examples that were kept are those that were read, or are not taken."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from kbert.data.batching import Batching
+from kbert.data.encoded import EncodedDataset, Encoder, encode_source
+from kbert.data.fingerprints import fingerprint_of
+from kbert.data.kept_encodings import keep_encoded, key_of, open_encoded
+from kbert.data.sources import Columns, open_source
+from kbert.errors import DataError
+from kbert.tokenization import WordPieceTokenizer
+from tests.tiny import VOCABULARY
+
+CSV = "text,label\nGood film,pos\nthe food was not very good,neg\n,pos\nbad,neg\n"
+COLUMNS = ("token_ids", "segment_ids", "lengths", "label_ids")
+
+
+def encoder(max_length: int = 6, **tokenizer) -> Encoder:
+    how = {"lowercase": True, "strip_accents": True} | tokenizer
+    return Encoder(WordPieceTokenizer(VOCABULARY, **how), max_length, "head")
+
+
+def write(path: Path, content: str = CSV) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, "utf-8")
+    return path
+
+
+def key(path: Path, using: Encoder | None = None, **options) -> str:
+    source = open_source(str(path), **options)
+    found = key_of(source, using or encoder(), "strict")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[EncodedDataset, Path]:
+    """A data set of four examples, and the folder in which it is kept as "key"."""
+    source = open_source(str(write(tmp_path / "r.csv")))
+    dataset = encode_source(source, encoder())
+    keep_encoded(tmp_path / "encoded" / "train", dataset, "key")
+    return dataset, tmp_path / "encoded" / "train"
+
+
+def reopen(folder: Path) -> EncodedDataset | None:
+    return open_encoded(folder, "key", encoder(), "r.csv")
+
+
+def test_what_was_kept_is_what_was_read(kept):
+    dataset, folder = kept
+    again = reopen(folder)
+    for name in (*COLUMNS, "starts"):
+        assert getattr(again, name).tolist() == getattr(dataset, name).tolist(), name
+    assert again.label_names == dataset.label_names == ("pos", "neg")
+    assert again.report == dataset.report
+    assert again.name == "r.csv"
+    assert sorted(os.listdir(folder.parent)) == ["train"]
+
+
+def test_what_was_made_otherwise_is_not_taken_and_is_replaced(kept, caplog):
+    dataset, folder = kept
+    assert open_encoded(folder, "another", encoder(), "r.csv") is None
+    assert open_encoded(folder.parent / "test", "key", encoder(), "r.csv") is None
+    assert not caplog.records
+    keep_encoded(folder, replace(dataset, label_ids=None, label_names=()), "another")
+    assert reopen(folder) is None
+    again = open_encoded(folder, "another", encoder(), "r.csv")
+    assert again.label_ids is None
+    assert sorted(os.listdir(folder)) == sorted(["about.json", *COLUMNS[:3]])
+
+
+def test_the_key_is_of_the_text_and_not_of_its_place(tmp_path):
+    first = key(write(tmp_path / "a.csv"))
+    assert key(write(tmp_path / "far" / "b.csv")) == first
+    others = [
+        key(write(tmp_path / "c.csv", CSV.replace("bad", "sad"))),
+        key(write(tmp_path / "a.tsv", CSV.replace(",", "\t"))),
+        key(tmp_path / "a.csv", limit=2),
+        key(tmp_path / "a.csv", columns=Columns("label", None, "text")),
+        key(tmp_path / "a.csv", encoder(7)),
+        key(tmp_path / "a.csv", replace(encoder(), truncation="tail")),
+        key(tmp_path / "a.csv", encoder(lowercase=False)),
+        key(tmp_path / "a.csv", encoder(strip_accents=False)),
+        key_of(open_source(str(tmp_path / "a.csv")), encoder(), "replace"),
+    ]
+    assert len({first, *others}) == 1 + len(others)
+
+
+def test_the_key_of_a_folder_is_of_its_texts_and_their_times(tmp_path):
+    for name in ("pos/1.txt", "neg/1.txt"):
+        write(tmp_path / "a" / name, "good")
+    first = key(tmp_path / "a")
+    assert key(tmp_path / "a") == first
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert key(tmp_path / "b") == first
+    changed = write(tmp_path / "b" / "neg" / "1.txt", "evil")
+    os.utime(changed, ns=(0, 1))
+    assert key(tmp_path / "b") != first
+
+
+def test_the_key_of_records_is_of_their_files_and_place(tmp_path):
+    def prepare(folder: Path, last: str) -> None:
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="made",
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(
+                {"text": tfds.features.Text(), "label": tfds.features.Text()}
+            ),
+            split_datasets={
+                "train": [
+                    (number, {"text": text, "label": "x"})
+                    for number, text in enumerate(["good", last])
+                ]
+            },
+            data_dir=folder,
+        )
+
+    def key_of_records(folder: Path, split: str = "train") -> str:
+        source = open_source("tfds:made", split=split, data_dir=str(folder))
+        found = key_of(source, encoder(), "strict")
+        assert found is not None
+        return found
+
+    for name, last in {"a": "bad", "b": "bad", "c": "sad"}.items():
+        prepare(tmp_path / name, last)
+    first = key_of_records(tmp_path / "a")
+    assert key_of_records(tmp_path / "b") == first
+    assert key_of_records(tmp_path / "c") != first
+    assert key_of_records(tmp_path / "a", "train[:1]") != first
+
+
+def rewrite(change: Callable[[np.ndarray], np.ndarray], name: str) -> Callable:
+    """A damage that a stranger makes, with a fingerprint that fits."""
+
+    def damage(folder: Path) -> None:
+        column = np.fromfile(folder / name, "u1" if name == "segment_ids" else "<i4")
+        change(column).tofile(folder / name)
+        about = json.loads((folder / "about.json").read_text())
+        about["columns"][name] = fingerprint_of(folder / name)
+        (folder / "about.json").write_text(json.dumps(about))
+
+    return damage
+
+
+def set_about(**values) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        about = json.loads((folder / "about.json").read_text())
+        (folder / "about.json").write_text(json.dumps(about | values))
+
+    return damage
+
+
+def cut(name: str, to: int) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, to)
+
+
+def flip(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def to_pipe(folder: Path) -> None:
+    (folder / "token_ids").unlink()
+    os.mkfifo(folder / "token_ids")
+
+
+def to_holes(folder: Path) -> None:
+    for name in COLUMNS[:3]:
+        os.truncate(folder / name, 2**42)
+        rewrite_fingerprint(folder, name)
+
+
+def rewrite_fingerprint(folder: Path, name: str) -> None:
+    about = json.loads((folder / "about.json").read_text())
+    about["columns"][name] = fingerprint_of(folder / name)
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def put(index: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
+    def change(column: np.ndarray) -> np.ndarray:
+        column[index] = value
+        return column
+
+    return change
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    **{f"{n} flipped": (flip(n), f"{n} is not as it was written") for n in COLUMNS},
+    **{f"{n} cut": (cut(n, 4), f"{n} is not as it was written") for n in COLUMNS},
+    **{
+        f"{n} missing": (lambda folder, n=n: (folder / n).unlink(), "cannot be read")
+        for n in COLUMNS
+    },
+    "about.json cut": (cut("about.json", 20), "must be a JSON file"),
+    "about.json missing": (lambda f: (f / "about.json").unlink(), "has no about.json"),
+    "no folder": (lambda f: (f.rename(f"{f}2"), f.touch()), "has no about.json"),
+    "other columns": (set_about(columns={"../r.csv": "x"}), "it needs the columns"),
+    "a path for a column": (set_about(columns={"/etc/passwd": "x"}), "needs the col"),
+    "a report of words": (set_about(report="long"), "report"),
+    "labels that are numbers": (set_about(label_names=[1, 2]), "label_names"),
+    "fewer labels": (set_about(label_names=["pos"]), "one is no label"),
+    "another count": (
+        set_about(report={"num_examples": 5}),
+        "lengths: 4 of 5",
+    ),
+    "a pipe": (to_pipe, "regular file"),
+    "holes": (to_holes, "is not as it was written"),
+    "a length of 0": (rewrite(put(0, 0), "lengths"), "not within 1 and 6"),
+    "a length below 0": (rewrite(put(0, -4), "lengths"), "not within 1 and 6"),
+    "a long length": (rewrite(put(0, 7), "lengths"), "not within 1 and 6"),
+    "another length": (rewrite(put(0, 3), "lengths"), "do not add up"),
+    "more segments": (
+        rewrite(lambda c: np.append(c, c), "segment_ids"),
+        "do not add up",
+    ),
+    "fewer label ids": (rewrite(lambda c: c[1:], "label_ids"), "label_ids: 3 of 4"),
+    "a label below 0": (rewrite(put(1, -1), "label_ids"), "one is no label"),
+    "empty": (rewrite(lambda c: c[:0], "lengths"), "lengths is no column"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_is_damaged_is_told_and_not_taken(kept, caplog, name):
+    damage, message = DAMAGES[name]
+    damage(kept[1])
+    assert reopen(kept[1]) is None
+    (record,) = caplog.records
+    assert "the texts are read again" in record.getMessage()
+    assert message in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("token_ids", len(VOCABULARY), f"not within 0 and {len(VOCABULARY) - 1}"),
+        ("token_ids", -1, f"not within 0 and {len(VOCABULARY) - 1}"),
+        ("segment_ids", 2, "not within 0 and 1"),
+    ],
+)
+def test_an_id_without_an_embedding_is_refused_where_it_is_fed(
+    kept, column, value, message
+):
+    rewrite(put(2, value), column)(kept[1])
+    dataset = reopen(kept[1])
+    batching = Batching(max_length=6, batch_size=4)
+    (group,) = batching.groups(np.full(4, 6))
+    with pytest.raises(DataError, match=message):
+        list(batching.batches(dataset, group, pad_id=0))
+
+
+def test_a_full_disk_leaves_what_was_there(kept, monkeypatch):
+    dataset, folder = kept
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kbert.data.kept_encodings.flush_tree_to_disk", fail)
+    with pytest.raises(OSError, match="No space left"):
+        keep_encoded(folder, dataset, "another")
+    assert os.listdir(folder.parent) == ["train"]
+    assert reopen(folder) is not None
