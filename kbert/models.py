@@ -1,11 +1,14 @@
 """kbert's own BERT: layers put together, no files, no settings.
 
-Axes: B batch, T tokens, D hidden, P prediction slots, V vocabulary.
+Axes: B batch, T tokens, Q tokens that are wanted, D hidden, P prediction slots,
+V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from kbert.layers import (
     BertEmbeddings,
@@ -118,14 +121,28 @@ class BertEncoder(keras.Model):
         x = self.encode(inputs, training=training)
         return {"sequence_output": x, "pooled_output": self.pool(x)}
 
-    def encode(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
-        """The tokens' vectors `[B, T, D]` for `call`'s inputs."""
+    def encode(  # type: ignore[no-untyped-def]
+        self,
+        inputs,
+        wanted: Callable[[Any], Any] | None = None,
+        training: bool | None = None,
+    ):
+        """The tokens' vectors `[B, T, D]` for `call`'s inputs.
+
+        Args:
+            wanted: picks of `[B, T, D]` the tokens `[B, Q, D]` whose vectors are
+                wanted; None: all. The last layer computes these alone: of the 12 D^2
+                weights of a layer, 10 D^2 are then used for them and not for all.
+        """
         x = self.embeddings(
             inputs["token_ids"], inputs["segment_ids"], training=training
         )
-        for layer in self.encoder_layers:
-            x = layer(x, padding_mask=inputs["padding_mask"], training=training)
-        return x
+        mask = inputs["padding_mask"]
+        *layers, last = self.encoder_layers
+        for layer in layers:
+            x = layer(x, padding_mask=mask, training=training)
+        queries = None if wanted is None else wanted(x)
+        return last(x, padding_mask=mask, queries=queries, training=training)
 
     def pool(self, x):  # type: ignore[no-untyped-def]
         """The texts' vectors `[B, D]`: [CLS] of `encode`'s, through one more layer."""
@@ -166,7 +183,8 @@ class BertForTextClassification(BertEncoder):
 
     def call(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
         """See the class."""
-        pooled = self.pool(self.encode(inputs, training=training))
+        first = self.encode(inputs, lambda x: x[:, :1], training=training)
+        pooled = self.pool(first)
         return self.logits(self.head_dropout(pooled, training=training))
 
 
@@ -219,8 +237,13 @@ class BertForPretraining(BertEncoder):
 
     def call(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
         """See the class."""
-        x = self.encode(inputs, training=training)
-        outputs = {MASKED_LM: self.masked_lm_head(x, inputs["mask_positions"])}
+        positions = ops.cast(inputs["mask_positions"], "int32")  # (B, P)
+        first = ops.zeros_like(positions[:, :1])  # [CLS]
+        wanted = ops.concatenate([first, positions], axis=1)[..., None]
+        x = self.encode(
+            inputs, lambda x: ops.take_along_axis(x, wanted, axis=1), training=training
+        )
+        outputs = {MASKED_LM: self.masked_lm_head(x[:, 1:])}
         if self.next_sentence_head is not None:
             outputs[NEXT_SENTENCE] = self.next_sentence_head(self.pool(x))
         return outputs

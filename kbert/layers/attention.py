@@ -1,6 +1,6 @@
 """Multi-head self-attention (Vaswani et al. 2017, section 3.2).
 
-Axes: B batch, T tokens, N heads, H head size, D hidden.
+Axes: B batch, T tokens, Q tokens that ask, N heads, H head size, D hidden.
 """
 
 import math
@@ -30,7 +30,8 @@ class MultiHeadAttention(keras.layers.Layer):
         dropout: rate at which attention probabilities are left out in training.
 
     Input: `[B, T, D]`. Output: `[B, T, D]`, and the attention probabilities
-    `[B, N, T, T]`, before dropout, where `return_attention_scores` is true.
+    `[B, N, T, T]`, before dropout, where `return_attention_scores` is true. With
+    `queries`, Q takes the place of T, but for the last axis of the probabilities.
 
     Raises:
         ValueError: `num_heads` is below 1, or, on building, D is no multiple of it.
@@ -66,6 +67,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self,
         inputs,
         padding_mask=None,
+        queries=None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ):
@@ -74,44 +76,47 @@ class MultiHeadAttention(keras.layers.Layer):
         Args:
             inputs: `[B, T, D]`.
             padding_mask: `[B, T]`, 0 or false at padding; None: there is none.
+            queries: `[B, Q, D]`, the inputs of the tokens that attend, where not all
+                are wanted; the output is of these alone.
             return_attention_scores: whether the probabilities are returned too.
         """
+        asking = inputs if queries is None else queries
         if self._can_fuse(return_attention_scores, training):
-            mask = None if padding_mask is None else _fused_mask(padding_mask)
-            query, key, value = ops.unstack(self._project(inputs), axis=2)
+            mask = None if padding_mask is None else _fused_mask(padding_mask, asking)
+            query, key, value = self._project(inputs, queries)
             outputs = ops.dot_product_attention(query, key, value, mask=mask)
-            return self._merge(outputs, inputs)
-        # In one go: a transposition of each takes twice as long.
-        by_head = ops.transpose(self._project(inputs), (2, 0, 3, 1, 4))
-        query, key, value = ops.unstack(by_head, axis=0)  # each (B, N, T, H)
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (B, N, T, T)
+            return self._merge(outputs, asking)
+        query, key, value = self._project_by_head(inputs, queries)
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (B, N, Q, T)
         scores = scores * (1 / math.sqrt(self.head_dim))
         scores = ops.cast(scores, "float32")
         if padding_mask is not None:
             scores = scores + _padding_bias(padding_mask)
         probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
         kept = self.attention_dropout(probabilities, training=training)
-        outputs = ops.matmul(kept, value)  # (B, N, T, H)
-        merged = self._merge(ops.transpose(outputs, (0, 2, 1, 3)), inputs)
+        outputs = ops.matmul(kept, value)  # (B, N, Q, H)
+        merged = self._merge(ops.transpose(outputs, (0, 2, 1, 3)), asking)
         return (merged, probabilities) if return_attention_scores else merged
 
-    def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
-        """That of the input; without the scores."""
-        return input_shape
+    def compute_output_shape(self, inputs_shape, queries_shape=None):  # type: ignore[no-untyped-def]
+        """That of the tokens that ask; without the scores."""
+        return queries_shape or inputs_shape
 
     def compute_output_spec(  # type: ignore[no-untyped-def]
         self,
         inputs,
         padding_mask=None,
+        queries=None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ):
         """See the class; Keras asks `compute_output_shape` for shapes only."""
-        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        asking = inputs if queries is None else queries
+        outputs = keras.KerasTensor(asking.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
             return outputs
         batch, length, _ = inputs.shape
-        shape = (batch, self.num_heads, length, length)
+        shape = (batch, self.num_heads, asking.shape[1], length)
         return outputs, keras.KerasTensor(shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -128,19 +133,44 @@ class MultiHeadAttention(keras.layers.Layer):
             name=name,
         )
 
-    def _project(self, inputs):  # type: ignore[no-untyped-def]
-        """Query, key and value `[B, T, 3, N, H]` of `[B, T, D]`."""
+    def _project(self, inputs, queries):  # type: ignore[no-untyped-def]
+        """Query `[B, Q, N, H]`, key and value `[B, T, N, H]`."""
+        if queries is None:
+            return ops.unstack(self._product(inputs, 0, 3), axis=2)
+        (query,) = ops.unstack(self._product(queries, 0, 1), axis=2)
+        return query, *ops.unstack(self._product(inputs, 1, 3), axis=2)
+
+    def _project_by_head(self, inputs, queries):  # type: ignore[no-untyped-def]
+        """Query `[B, N, Q, H]`, key and value `[B, N, T, H]`."""
+        if queries is None:
+            # In one go: a transposition of each takes twice as long.
+            projected = self._product(inputs, 0, 3)
+            return ops.unstack(ops.transpose(projected, (2, 0, 3, 1, 4)), axis=0)
+        parts = self._project(inputs, queries)
+        return [ops.transpose(part, (0, 2, 1, 3)) for part in parts]
+
+    def _product(self, inputs, first: int, end: int):  # type: ignore[no-untyped-def]
+        """Of query, key and value those from `first` to before `end`, by head.
+
+        `[B, T, D]` -> `[B, T, end - first, N, H]`.
+        """
         batch, length, hidden_dim = ops.shape(inputs)
         # As a matrix: a product with a third axis is slower in its gradient.
-        projected = self.query_key_value(ops.reshape(inputs, (-1, hidden_dim)))
-        heads = (batch, length, 3, self.num_heads, self.head_dim)
+        rows = ops.reshape(inputs, (-1, hidden_dim))
+        if (first, end) == (0, 3):
+            projected = self.query_key_value(rows)
+        else:
+            dense = self.query_key_value
+            columns = slice(first * hidden_dim, end * hidden_dim)
+            projected = ops.matmul(rows, dense.kernel[:, columns]) + dense.bias[columns]
+        heads = (batch, length, end - first, self.num_heads, self.head_dim)
         return ops.reshape(projected, heads)
 
-    def _merge(self, outputs, inputs):  # type: ignore[no-untyped-def]
-        """The heads `[B, T, N, H]` through the last product: `[B, T, D]`."""
+    def _merge(self, outputs, asking):  # type: ignore[no-untyped-def]
+        """The heads `[B, Q, N, H]` through the last product: `[B, Q, D]`."""
         hidden_dim = self.num_heads * self.head_dim
         merged = self.attention_output(ops.reshape(outputs, (-1, hidden_dim)))
-        return ops.reshape(merged, ops.shape(inputs))
+        return ops.reshape(merged, ops.shape(asking))
 
     def _can_fuse(self, return_attention_scores: bool, training: bool | None) -> bool:
         drops = bool(training) and self.dropout > 0
@@ -148,11 +178,11 @@ class MultiHeadAttention(keras.layers.Layer):
         return keras.config.backend() == "jax" and not wants_plain
 
 
-def _fused_mask(padding_mask):  # type: ignore[no-untyped-def]
-    """`[B, T]` -> `[B, 1, T, T]` bool: cuDNN's attention wants the queries' axis."""
+def _fused_mask(padding_mask, asking):  # type: ignore[no-untyped-def]
+    """`[B, T]` -> `[B, 1, Q, T]` bool: cuDNN's attention wants the queries' axis."""
     batch, length = ops.shape(padding_mask)
     keys = ops.cast(padding_mask, "bool")[:, None, None, :]
-    return ops.broadcast_to(keys, (batch, 1, length, length))
+    return ops.broadcast_to(keys, (batch, 1, ops.shape(asking)[1], length))
 
 
 def _padding_bias(padding_mask):  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 """One layer of BERT's encoder (Devlin et al. 2019; Vaswani et al. 2017, section 3.1).
 
-Axes: B batch, T tokens, D hidden, F feed-forward.
+Axes: B batch, T tokens, Q tokens whose outputs are wanted, D hidden, F feed-forward.
 """
 
 from typing import Any
@@ -29,7 +29,8 @@ class EncoderLayer(keras.layers.Layer):
         layer_norm_epsilon: what is added to the variance.
 
     Input: `[B, T, D]`, and `padding_mask` `[B, T]`, 0 or false at padding. Output:
-    `[B, T, D]`.
+    `[B, T, D]`. With `queries`, the inputs `[B, Q, D]` of some tokens, it is of these
+    alone, `[B, Q, D]`, and no more than they need is computed.
     """
 
     def __init__(
@@ -68,11 +69,16 @@ class EncoderLayer(keras.layers.Layer):
         self.output_norm = self._norm("output_norm", input_shape)
         super().build(input_shape)
 
-    def call(self, inputs, padding_mask=None, training: bool | None = None):  # type: ignore[no-untyped-def]
+    def call(  # type: ignore[no-untyped-def]
+        self, inputs, padding_mask=None, queries=None, training: bool | None = None
+    ):
         """See the class."""
-        attended = self.attention(inputs, padding_mask=padding_mask, training=training)
-        x = self.attention_norm(inputs, attended, training=training)
-        rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B T, D)
+        attended = self.attention(
+            inputs, padding_mask=padding_mask, queries=queries, training=training
+        )
+        asking = inputs if queries is None else queries
+        x = self.attention_norm(asking, attended, training=training)
+        rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B Q, D)
         inner = self._activate(self.intermediate(rows), training)
         outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
         return self.output_norm(x, outputs, training=training)
@@ -85,9 +91,9 @@ class EncoderLayer(keras.layers.Layer):
         with keras.name_scope(f"{self.intermediate.name}_gelu"):
             return keras.activations.gelu(x, approximate=self.approximate_gelu)
 
-    def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
-        """That of the input."""
-        return input_shape
+    def compute_output_shape(self, inputs_shape, queries_shape=None):  # type: ignore[no-untyped-def]
+        """That of the tokens whose outputs are wanted."""
+        return queries_shape or inputs_shape
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

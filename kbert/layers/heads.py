@@ -27,7 +27,8 @@ class MaskedLMHead(keras.layers.Layer):
             MaskedLMHead.
         layer_norm_epsilon: what is added to the variance; as in keras-hub's.
 
-    Input: `[B, T, D]` and positions `[B, P]` int. Output: logits `[B, P, V]` float32.
+    Input: `[B, T, D]` and positions `[B, P]` int, or the masked positions alone,
+    `[B, P, D]`. Output: logits `[B, P, V]` float32.
     """
 
     def __init__(
@@ -67,26 +68,30 @@ class MaskedLMHead(keras.layers.Layer):
         )
         super().build(inputs_shape)
 
-    def call(self, inputs, mask_positions):  # type: ignore[no-untyped-def]
+    def call(self, inputs, mask_positions=None):  # type: ignore[no-untyped-def]
         """See the class."""
-        positions = ops.cast(mask_positions, "int32")[..., None]  # (B, P, 1)
-        masked = ops.take_along_axis(inputs, positions, axis=1)  # (B, P, D)
+        masked = inputs
+        if mask_positions is not None:
+            positions = ops.cast(mask_positions, "int32")[..., None]  # (B, P, 1)
+            masked = ops.take_along_axis(inputs, positions, axis=1)  # (B, P, D)
         x = self.dense(ops.reshape(masked, (-1, ops.shape(masked)[-1])))  # (B P, D)
         x = self.norm(fused_gelu(x, approximate=self.approximate_gelu))
         embeddings = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
         logits = ops.matmul(x, ops.transpose(embeddings))  # (B P, V)
         # Half precision would make many logits equal, and lose small differences.
         logits = ops.cast(logits, "float32") + self.bias
-        batch, slots = ops.shape(mask_positions)
+        batch, slots, _ = ops.shape(masked)
         return ops.reshape(logits, (batch, slots, self.token_embedding.input_dim))
 
-    def compute_output_shape(self, inputs_shape, mask_positions_shape):  # type: ignore[no-untyped-def]
+    def compute_output_shape(self, inputs_shape, mask_positions_shape=None):  # type: ignore[no-untyped-def]
         """`[B, P, V]`."""
-        return (*mask_positions_shape, self.token_embedding.input_dim)
+        batch_and_slots = mask_positions_shape or inputs_shape[:-1]
+        return (*batch_and_slots, self.token_embedding.input_dim)
 
-    def compute_output_spec(self, inputs, mask_positions):  # type: ignore[no-untyped-def]
+    def compute_output_spec(self, inputs, mask_positions=None):  # type: ignore[no-untyped-def]
         """Float32, whatever the policy."""
-        shape = self.compute_output_shape(inputs.shape, mask_positions.shape)
+        positions_shape = None if mask_positions is None else mask_positions.shape
+        shape = self.compute_output_shape(inputs.shape, positions_shape)
         return keras.KerasTensor(shape, dtype="float32")
 
     @classmethod

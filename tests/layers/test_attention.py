@@ -104,6 +104,40 @@ def test_padding_is_without_influence(layer):
     assert np.all(np.abs(expected[0][MASK == 1]).max(axis=-1) > 0.0)
 
 
+def some_of(x):
+    """The inputs of three tokens of each row, one of them twice."""
+    return tf.gather(x, [4, 0, 4], axis=1)
+
+
+@pytest.mark.parametrize("policy", ["float32", *checks.HALF_PRECISIONS])
+def test_tokens_that_ask_alone_get_what_they_get_among_all(policy):
+    layer = build(policy)
+    tolerance = {"atol": checks.HALF_PRECISIONS.get(policy, 1e-6), "rtol": 1e-5}
+
+    def of_some(x):
+        outputs, scores = layer(
+            x, padding_mask=MASK, queries=some_of(x), return_attention_scores=True
+        )
+        assert outputs.dtype == scores.dtype == layer.compute_dtype
+        return outputs, scores
+
+    def among_all(x):
+        outputs, scores = call(layer, x)
+        return some_of(outputs), tf.gather(scores, [4, 0, 4], axis=2)
+
+    pairs = [(of_some(X), among_all(X))]
+    if policy == "float32":
+        both = (
+            checks.gradients(f, layer.trainable_weights, [X])
+            for f in (of_some, among_all)
+        )
+        pairs.append(tuple(both))
+    for found, expected in pairs:
+        for ours, theirs in zip(found, expected, strict=True):
+            ours, theirs = (np.array(y, "float32") for y in (ours, theirs))
+            np.testing.assert_allclose(ours, theirs, **tolerance)
+
+
 @pytest.mark.parametrize("policy", ["float32", *checks.HALF_PRECISIONS])
 def test_a_row_of_padding_only_stays_finite(policy):
     layer = build(policy)
@@ -144,6 +178,16 @@ def test_serializable(layer, tmp_path):
     ]
     model = keras.Model(inputs, outputs)
     checks.assert_model_is_saved_whole(model, [X, MASK], tmp_path)
+
+
+def test_symbolic_shapes_of_some_tokens(layer):
+    inputs = keras.Input((None, HIDDEN), batch_size=BATCH)
+    outputs, scores = layer(
+        inputs, queries=keras.Input((2, HIDDEN)), return_attention_scores=True
+    )
+    assert outputs.shape == (None, 2, HIDDEN)
+    assert scores.shape == (BATCH, HEADS, 2, None)
+    assert layer.compute_output_shape(X.shape, (3, 2, HIDDEN)) == (3, 2, HIDDEN)
 
 
 @pytest.mark.parametrize("policy", checks.HALF_PRECISIONS)

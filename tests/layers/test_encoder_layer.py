@@ -64,6 +64,25 @@ def test_padding_is_without_influence(layer):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_tokens_that_are_wanted_alone_are_as_among_all(layer, training):
+    def of_some(x):
+        some = tf.gather(x, [3, 0], axis=1)
+        return layer(x, padding_mask=MASK, queries=some, training=training)
+
+    def among_all(x):
+        outputs = layer(x, padding_mask=MASK, training=training)
+        return tf.gather(outputs, [3, 0], axis=1)
+
+    np.testing.assert_allclose(of_some(X), among_all(X), atol=1e-6)
+    assert layer.compute_output_shape(X.shape, (2, 1, HIDDEN)) == (2, 1, HIDDEN)
+    found, expected = (
+        checks.gradients(f, layer.trainable_weights, [X]) for f in (of_some, among_all)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_training_computes_the_same_in_fewer_passes(layer):
     expected, found = (
         checks.gradients(
