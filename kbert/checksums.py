@@ -67,7 +67,7 @@ def damage(
             if more_allowed:
                 continue
             return f"{name} is new"
-        if is_mostly_holes(folder / name):
+        if _is_mostly_holes(folder / name):
             return f"{name} is mostly holes"
         if _sha256(folder / name) != wanted[name]:
             return f"{name} is not as it was written"
@@ -93,7 +93,7 @@ def _raise_what_may_pass(error: BaseException | None) -> None:
         raise error
 
 
-def is_mostly_holes(path: Path) -> bool:
+def _is_mostly_holes(path: Path) -> bool:
     """Whether a file is far larger than what is in it: reading it would take long."""
     status = path.stat()
     return status.st_size - 512 * status.st_blocks > _MOST_HOLES

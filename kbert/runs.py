@@ -91,6 +91,15 @@ class RunFolder:
         """Status, versions, machine, data fingerprints, times."""
         return self.path / "kbert.json"
 
+    def num_bytes_of_weights(self) -> int:
+        """What the model and the checkpoints take on the disk now."""
+        return sum(
+            path.stat().st_size
+            for folder in (self.model_folder, self.checkpoints_folder)
+            for path in folder.rglob("*")
+            if path.is_file()
+        )
+
     def write_task(self, values: Mapping[str, Any]) -> None:
         """Writes `task.json`."""
         write_json(self.task_file, dict(values))

@@ -135,7 +135,7 @@ def wait_for_labelled(folder: Path, arguments: argparse.Namespace) -> list[Wait]
 
     def read() -> Datasets:
         return encode_datasets(
-            open_sources(settings), encoder, settings, seed=1, kept=kept
+            open_sources(settings), encoder, settings, seed=1, encoded_folder=kept
         )
 
     def open_data() -> LabelledData:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbert.data.columns import check_width, choose_columns
 from kbert.data.examples import Columns, EncodingErrors, ReadOptions, Row, RowSource
-from kbert.data.fingerprints import fingerprint_of
+from kbert.data.fingerprints import digest_of_file
 from kbert.data.lines import MAX_LINE_BYTES, read_lines
 from kbert.data.values import as_label
 from kbert.errors import DataError
@@ -51,7 +51,7 @@ def open_csv(path: Path, options: ReadOptions, *, delimiter: str) -> RowSource:
         rows=lambda: _examples(path, options.encoding_errors, delimiter, columns),
         notes=notes,
         limit=options.limit,
-        content=lambda: f"csv {delimiter!r} {fingerprint_of(path)}",
+        content=lambda: f"csv {delimiter!r} {digest_of_file(path)}",
     )
 
 

@@ -120,8 +120,8 @@ class EncodedDataset:
         report: what reading and cutting did.
         numbers: `[examples]`, those of a selection in the data set as it was read; None
             where these are all.
-        num_ids: the token ids there are, where the columns are read from a folder;
-            None where they were encoded just now, and need no check.
+        vocabulary_size: where the columns come from a folder, and their ids have to be
+            checked; None where they were encoded just now.
     """
 
     name: str
@@ -133,7 +133,7 @@ class EncodedDataset:
     label_names: tuple[str, ...] = ()
     report: EncodingReport = field(default_factory=EncodingReport)
     numbers: np.ndarray | None = None
-    num_ids: int | None = None
+    vocabulary_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -159,9 +159,12 @@ class EncodedDataset:
         Raises:
             DataError: there is one that it has none for.
         """
-        if self.num_ids is None:
+        if self.vocabulary_size is None:
             return
-        for ids, number in ((token_ids, self.num_ids), (segment_ids, _NUM_SEGMENTS)):
+        for ids, number in (
+            (token_ids, self.vocabulary_size),
+            (segment_ids, _NUM_SEGMENTS),
+        ):
             if ids.min() < 0 or ids.max() >= number:
                 raise DataError(
                     f"{self.name}: what the run keeps of it encoded is damaged: an id "

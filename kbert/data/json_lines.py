@@ -7,7 +7,7 @@ from pathlib import Path
 from kbert.bounded import MAX_JSON_CONTAINERS
 from kbert.data.columns import choose_columns, missing_column
 from kbert.data.examples import Columns, EncodingErrors, ReadOptions, Row, RowSource
-from kbert.data.fingerprints import fingerprint_of
+from kbert.data.fingerprints import digest_of_file
 from kbert.data.lines import read_lines
 from kbert.data.values import as_label, as_text
 from kbert.errors import DataError
@@ -36,7 +36,7 @@ def open_json_lines(path: Path, options: ReadOptions) -> RowSource:
         rows=lambda: _examples(path, options.encoding_errors, columns),
         notes=notes,
         limit=options.limit,
-        content=lambda: f"jsonl {fingerprint_of(path)}",
+        content=lambda: f"jsonl {digest_of_file(path)}",
     )
 
 

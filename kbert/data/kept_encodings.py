@@ -1,11 +1,12 @@
 """Encoded examples kept in a folder: a run that goes on need not read its texts again.
 
     encoded/train/
-        about.json          of what they were made, the labels, a fingerprint a column
+        about.json          of what they were made, the labels, what was cut
         token_ids           the columns of `EncodedDataset`, little-endian numbers one
         segment_ids         after the other, without a header
         lengths
         label_ids           not there where nothing is labelled
+    SHA256SUMS          of all these
 
 They are written beside and renamed. What is not whole, or was made of other texts or in
 another way, is not taken: the texts are read then. What is in a folder is never trusted
@@ -20,17 +21,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from kbert.bounded import check_regular, first_problem, read_json
-from kbert.checksums import is_mostly_holes
+from kbert.bounded import first_problem, is_unicode, read_json
+from kbert.checksums import damage, write_sums
 from kbert.data.encoded import EncodedDataset, Encoder, EncodingReport, starts_of
-from kbert.data.fingerprints import fingerprint_of
 from kbert.data.sources import EncodingErrors, Source
 from kbert.errors import DataError
-from kbert.files import flush_tree_to_disk, replace_folder, temporary_beside, write_json
+from kbert.files import replace_folder, temporary_beside, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +40,37 @@ _ABOUT = "about.json"
 _TYPES = {"token_ids": "<i4", "segment_ids": "u1", "lengths": "<i4", "label_ids": "<i4"}
 
 
-class _About(BaseModel):
-    """What `about.json` says.
+def _checked_unicode(text: str) -> str:
+    if not is_unicode(text):
+        raise ValueError("it is no Unicode text")
+    return text
 
-    Attributes:
-        key: see `key_of`.
-        columns: the fingerprint of each file.
-    """
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Label = Annotated[str, Field(min_length=1), AfterValidator(_checked_unicode)]
+
+
+class _Report(BaseModel):
+    """The same as `EncodingReport`, of a file that anybody may have written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    num_examples: _Count
+    num_empty: _Count
+    num_cut: _Count
+    num_tokens: _Count
+    num_tokens_lost: _Count
+    fingerprint: str
+
+
+class _About(BaseModel):
+    """What `about.json` says; `key` is what `key_of` gave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
-    label_names: tuple[str, ...]
-    report: EncodingReport
-    columns: dict[str, str]
+    label_names: tuple[_Label, ...]
+    report: _Report
 
 
 class _UnfitError(Exception):
@@ -104,18 +122,25 @@ def keep_encoded(folder: Path, dataset: EncodedDataset, key: str) -> None:
         for name, column in _columns_of(dataset).items():
             with open(temporary / name, "wb") as file:
                 file.write(np.ascontiguousarray(column, _TYPES[name]).data)
-        fingerprints = {path.name: fingerprint_of(path) for path in temporary.iterdir()}
         about = {
             "key": key,
             "label_names": dataset.label_names,
             "report": asdict(dataset.report),
-            "columns": fingerprints,
         }
         write_json(temporary / _ABOUT, about)
-        flush_tree_to_disk(temporary)
+        write_sums(temporary)
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def num_bytes_of(dataset: EncodedDataset) -> int:
+    """What `keep_encoded` takes on the disk, but for the labels' names."""
+    columns = _columns_of(dataset)
+    return sum(
+        column.size * np.dtype(_TYPES[name]).itemsize
+        for name, column in columns.items()
+    )
 
 
 def open_encoded(
@@ -123,14 +148,16 @@ def open_encoded(
 ) -> EncodedDataset | None:
     """The data set that is kept in a folder, its columns mapped into memory.
 
+    All of it is read once, for its checksums.
+
     Args:
         key: see `key_of`.
         encoder: what it was encoded with.
         name: what messages call the data set.
 
     Returns:
-        None where there is none, or one with another key. One that is damaged is told
-        in the log.
+        None where there is none, or one with another key. One that cannot be
+        used is told in the log.
     """
     if not os.path.lexists(folder):
         return None
@@ -138,10 +165,12 @@ def open_encoded(
         about = _About.model_validate(read_json(folder / _ABOUT, DataError))
         if about.key != key:
             return None
-        columns = _map_columns(folder, about)
+        columns = _map_columns(folder, with_labels=bool(about.label_names))
         _check(columns, about, encoder.max_length)
     except ValidationError as error:
         problem = f"{_ABOUT}: {first_problem(error)}"
+    except OSError as error:
+        problem = f"{error.filename or folder}: {error.strerror or error}"
     except (DataError, _UnfitError) as error:
         problem = str(error)
     else:
@@ -154,11 +183,26 @@ def open_encoded(
             lengths=lengths,
             label_ids=columns.get("label_ids"),
             label_names=about.label_names,
-            report=about.report,
-            num_ids=len(encoder.tokenizer.vocabulary),
+            report=EncodingReport(**about.report.model_dump()),
+            vocabulary_size=len(encoder.tokenizer.vocabulary),
         )
-    logger.warning("%s is damaged (%s): the texts are read again", folder, problem)
+    logger.warning("%s cannot be used (%s): the texts are read again", folder, problem)
     return None
+
+
+def tidy(folder: Path) -> None:
+    """Removes from a folder of data sets what a kill has left half-written, and links.
+
+    Nobody else may be writing there. A link is none of ours: what is written later
+    would land where it leads.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink():
+            path.unlink()
+        elif path.name.startswith("."):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _columns_of(dataset: EncodedDataset) -> dict[str, np.ndarray]:
@@ -166,25 +210,20 @@ def _columns_of(dataset: EncodedDataset) -> dict[str, np.ndarray]:
     return {name: column for name, column in columns.items() if column is not None}
 
 
-def _map_columns(folder: Path, about: _About) -> dict[str, np.ndarray]:
+def _map_columns(folder: Path, *, with_labels: bool) -> dict[str, np.ndarray]:
     """The columns, each mapped into memory.
 
     Raises:
-        DataError: one is missing or cannot be read.
-        _UnfitError: one is not as it was written, or they are not those there must be.
+        OSError: one cannot be read or mapped now.
+        _UnfitError: one is not as it was written, or is missing.
     """
-    names = [name for name in _TYPES if name != "label_ids" or about.label_names]
-    if about.columns.keys() != set(names):
-        raise _UnfitError(f"{_ABOUT}: it needs the columns {', '.join(names)}")
+    names = [name for name in _TYPES if with_labels or name != "label_ids"]
+    if found := damage(folder, needed=(_ABOUT, *names)):
+        raise _UnfitError(found)
     columns: dict[str, np.ndarray] = {}
     for name in names:
-        path = folder / name
-        check_regular(path, DataError)
-        is_as_written = fingerprint_of(path) == about.columns[name]
-        if not is_as_written or is_mostly_holes(path):
-            raise _UnfitError(f"{name} is not as it was written")
         try:
-            columns[name] = np.memmap(path, _TYPES[name], "r")
+            columns[name] = np.memmap(folder / name, _TYPES[name], "r")
         except ValueError:  # empty, or half a number
             raise _UnfitError(f"{name} is no column") from None
     return columns
@@ -196,14 +235,17 @@ def _check(columns: Mapping[str, np.ndarray], about: _About, max_length: int) ->
     Raises:
         _UnfitError: they do not.
     """
-    lengths, num_tokens = columns["lengths"], len(columns["token_ids"])
-    if len(lengths) != about.report.num_examples:
-        raise _UnfitError(f"lengths: {len(lengths)} of {about.report.num_examples}")
+    report, lengths = about.report, columns["lengths"]
+    num_tokens = len(columns["token_ids"])
+    if len(lengths) != report.num_examples:
+        raise _UnfitError(f"lengths: {len(lengths)} of {report.num_examples}")
     # Checked before it is summed, so that the sum has no surprise.
     if lengths.min() < 1 or lengths.max() > max_length:
         raise _UnfitError(f"lengths: one is not within 1 and {max_length}")
     if not lengths.sum(dtype=np.int64) == num_tokens == len(columns["segment_ids"]):
         raise _UnfitError("lengths: they do not add up to the tokens")
+    if report.num_tokens != num_tokens:
+        raise _UnfitError(f"{_ABOUT}: {report.num_tokens} tokens of {num_tokens}")
     label_ids = columns.get("label_ids")
     if label_ids is None:
         return
@@ -211,3 +253,5 @@ def _check(columns: Mapping[str, np.ndarray], about: _About, max_length: int) ->
         raise _UnfitError(f"label_ids: {len(label_ids)} of {len(lengths)}")
     if label_ids.min() < 0 or label_ids.max() >= len(about.label_names):
         raise _UnfitError("label_ids: one is no label")
+    if len({*about.label_names}) < len(about.label_names):
+        raise _UnfitError(f"{_ABOUT}: two labels are the same")

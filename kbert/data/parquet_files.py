@@ -17,7 +17,7 @@ from kbert.data.examples import (
     RowSource,
     limited,
 )
-from kbert.data.fingerprints import fingerprint_of
+from kbert.data.fingerprints import digest_of_file
 from kbert.data.temporary import naming_temporary_folder, temporary_file
 from kbert.data.values import as_label, as_text
 from kbert.errors import DataError
@@ -59,7 +59,7 @@ def open_parquet(path: Path, options: ReadOptions) -> RowSource:
         notes=notes,
         num_examples=limited(num_rows, options.limit),
         limit=options.limit,
-        content=lambda: f"parquet {fingerprint_of(path)}",
+        content=lambda: f"parquet {digest_of_file(path)}",
     )
 
 

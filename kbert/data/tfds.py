@@ -18,7 +18,7 @@ from kbert.data.examples import (
     RowSource,
     limited,
 )
-from kbert.data.fingerprints import fingerprint_of
+from kbert.data.fingerprints import digest_of_file
 from kbert.data.tfds_builder import find_builder
 from kbert.data.values import as_label, decode
 from kbert.errors import DataError
@@ -152,7 +152,7 @@ def _content(builder: Any, split: str) -> str:
     parts = builder.info.splits[split].file_instructions
     digest = hashlib.sha256()
     for part in parts:
-        file = fingerprint_of(Path(part.filename))
+        file = digest_of_file(Path(part.filename))
         digest.update(f"{file} {part.skip} {part.take}\n".encode())
     return f"tfds {digest.hexdigest()}"
 

@@ -10,7 +10,13 @@ from typing import TextIO
 
 from kbert.config import DataSettings
 from kbert.data.encoded import EncodedDataset, Encoder, encode_source
-from kbert.data.kept_encodings import keep_encoded, key_of, open_encoded
+from kbert.data.kept_encodings import (
+    keep_encoded,
+    key_of,
+    num_bytes_of,
+    open_encoded,
+    tidy,
+)
 from kbert.data.sources import Columns, Source, open_source, source_splits
 from kbert.data.splits import stratified_split
 from kbert.errors import DataError
@@ -31,20 +37,15 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """A split as it was read, and the key that tells it from others.
+class WholeSplit:
+    """A split as it was read.
 
     Attributes:
-        key: see `key_of`.
+        key: tells it from others, see `key_of`.
     """
 
     dataset: EncodedDataset
     key: str
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes on the disk, about."""
-        return self.dataset.token_ids.nbytes + self.dataset.segment_ids.nbytes
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Datasets:
     train: EncodedDataset
     validation: EncodedDataset
     test: EncodedDataset | None
-    to_keep: dict[str, Encoding] = field(default_factory=dict)
+    to_keep: dict[str, WholeSplit] = field(default_factory=dict)
 
     def by_split(self) -> dict[str, EncodedDataset]:
         """The data sets there are, by split name."""
@@ -191,26 +192,26 @@ def encode_datasets(
     data: DataSettings,
     *,
     seed: int,
-    kept: Path | None = None,
+    encoded_folder: Path | None = None,
     progress: TextIO | None = None,
 ) -> Datasets:
     """Reads and encodes all splits; holds a share out where none is for validation.
 
     Args:
         seed: of the share that is held out.
-        kept: a folder that `keep_datasets` has written; what is in it of the same texts
-            is not read again.
+        encoded_folder: one that `keep_datasets` has written; of texts that are as they
+            were then, it is taken in place of reading them.
         progress: where to show how far it is, should it take long.
 
     Raises:
         DataError: a row is wrong, or nothing is left to train on.
     """
-    to_keep: dict[str, Encoding] = {}
+    to_keep: dict[str, WholeSplit] = {}
 
     def encode(role: str, source: Source) -> EncodedDataset:
         key = key_of(source, encoder, data.encoding_errors)
-        if kept is not None and key is not None:
-            found = open_encoded(kept / role, key, encoder, source.name)
+        if encoded_folder is not None and key is not None:
+            found = open_encoded(encoded_folder / role, key, encoder, source.name)
             if found is not None:
                 logger.info(
                     "%s: %s (kept in the run)", source.name, found.report.summary()
@@ -218,7 +219,7 @@ def encode_datasets(
                 return found
         dataset = encode_split(source, encoder, progress)
         if key is not None:
-            to_keep[role] = Encoding(dataset, key)
+            to_keep[role] = WholeSplit(dataset, key)
         return dataset
 
     train = encode("train", sources.train)
@@ -239,15 +240,20 @@ def keep_datasets(datasets: Datasets, folder: Path, *, needed_bytes: int) -> Non
         folder: of a run.
         needed_bytes: what has to stay free for the rest of the run.
     """
-    num_bytes = sum(encoding.num_bytes for encoding in datasets.to_keep.values())
+    if not datasets.to_keep:
+        return
+    num_bytes = sum(num_bytes_of(whole.dataset) for whole in datasets.to_keep.values())
     try:
+        tidy(folder)
         folder.mkdir(exist_ok=True)
+        for role in datasets.to_keep:  # What is there of it could not be used.
+            shutil.rmtree(folder / role, ignore_errors=True)
         if shutil.disk_usage(folder).free < num_bytes + needed_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if num_bytes > _TAKES_A_WHILE:
             logger.info("keeping the tokens (%s MB)", f"{num_bytes / 1e6:,.0f}")
-        for role, encoding in datasets.to_keep.items():
-            keep_encoded(folder / role, encoding.dataset, encoding.key)
+        for role, whole in datasets.to_keep.items():
+            keep_encoded(folder / role, whole.dataset, whole.key)
     except OSError as error:
         logger.warning(
             "%s: %s. The tokens (%s MB) are not kept; --resume reads the texts again.",

@@ -112,7 +112,11 @@ class Job:
     def keep_data(self, run: RunFolder) -> None:
         """Keeps in a run what was read of the data, so that `--resume` need not."""
         needed_bytes = _run_bytes(self.preset, self.config.train)
-        keep_datasets(self.datasets, run.encoded_folder, needed_bytes=needed_bytes)
+        keep_datasets(
+            self.datasets,
+            run.encoded_folder,
+            needed_bytes=max(0, needed_bytes - run.num_bytes_of_weights()),
+        )
 
     def build(self) -> Trainee:
         """The model, compiled to train."""
@@ -176,7 +180,7 @@ def prepare(
         encoder,
         config.data,
         seed=config.train.seed,
-        kept=None if resumption is None else resumption.run.encoded_folder,
+        encoded_folder=None if resumption is None else resumption.run.encoded_folder,
         progress=progress,
     )
     task = task_class.learn(datasets.train, sources.train.label_names)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from kbert.bounded import check_no_way_out, first_problem
 from kbert.checksums import check_whole
 from kbert.config import Settings, config_to_toml
+from kbert.data.kept_encodings import tidy
 from kbert.errors import RunError
 from kbert.files import recover_folder, write_text
 from kbert.new_runs import (
@@ -100,7 +101,7 @@ class Resumption:
         self._check_settings(config)
         if self.state is None:
             self._check_nothing_is_lost()
-        there = _size_of(self.run.checkpoints_folder) + _size_of(self.run.model_folder)
+        there = self.run.num_bytes_of_weights()
         check_free_space(self.run.path, max(0, needed_bytes - there))
 
     def _check_settings(self, config: Settings) -> None:
@@ -247,6 +248,7 @@ def resuming(path: Path) -> Iterator[Resumption]:
     check_no_way_out(path, RunError)
     with locked(path):
         recover_folder(run.model_folder)
+        tidy(run.encoded_folder)
         try:
             found = read_latest(run.checkpoints_folder)
         except RunError:
@@ -335,7 +337,3 @@ def _check_best_model(run: RunFolder, state: RunState) -> None:
 def _is_finished(run: RunFolder) -> bool:
     has_ended = run.read_info().get("status") == "finished"
     return has_ended and run.metrics_file.is_file()
-
-
-def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

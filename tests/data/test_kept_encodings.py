@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
 
+from kbert.checksums import SUMS, write_sums
 from kbert.data.batching import Batching
 from kbert.data.encoded import EncodedDataset, Encoder, encode_source
-from kbert.data.fingerprints import fingerprint_of
-from kbert.data.kept_encodings import keep_encoded, key_of, open_encoded
+from kbert.data.kept_encodings import keep_encoded, key_of, open_encoded, tidy
 from kbert.data.sources import Columns, open_source
 from kbert.errors import DataError
 from kbert.tokenization import WordPieceTokenizer
@@ -74,7 +76,7 @@ def test_what_was_made_otherwise_is_not_taken_and_is_replaced(kept, caplog):
     assert reopen(folder) is None
     again = open_encoded(folder, "another", encoder(), "r.csv")
     assert again.label_ids is None
-    assert sorted(os.listdir(folder)) == sorted(["about.json", *COLUMNS[:3]])
+    assert sorted(os.listdir(folder)) == sorted([SUMS, "about.json", *COLUMNS[:3]])
 
 
 def test_the_key_is_of_the_text_and_not_of_its_place(tmp_path):
@@ -92,6 +94,29 @@ def test_the_key_is_of_the_text_and_not_of_its_place(tmp_path):
         key_of(open_source(str(tmp_path / "a.csv")), encoder(), "replace"),
     ]
     assert len({first, *others}) == 1 + len(others)
+
+
+def test_a_word_that_changes_in_a_large_file_changes_the_key(tmp_path):
+    lines = ["text,label", *["good film,pos", "bad film,neg"] * 200_000]
+    first = key(write(tmp_path / "r.csv", "\n".join(lines)))
+    lines[150_000] = "sad film,neg"  # of the same length
+    assert key(write(tmp_path / "r.csv", "\n".join(lines))) != first
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_the_key_of_other_formats(tmp_path, kind):
+    def save(words: list[str]) -> Path:
+        table = pa.table({"text": words, "label": ["pos", "neg"]})
+        path = tmp_path / f"r.{kind}"
+        if kind == "parquet":
+            pq.write_table(table, path)
+        else:
+            write(path, "".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+        return path
+
+    first = key(save(["good", "bad"]))
+    assert key(save(["good", "bad"])) == first
+    assert key(save(["good", "sad"])) != first
 
 
 def test_the_key_of_a_folder_is_of_its_texts_and_their_times(tmp_path):
@@ -138,14 +163,12 @@ def test_the_key_of_records_is_of_their_files_and_place(tmp_path):
 
 
 def rewrite(change: Callable[[np.ndarray], np.ndarray], name: str) -> Callable:
-    """A damage that a stranger makes, with a fingerprint that fits."""
+    """A damage that a stranger makes, with a checksum that fits."""
 
     def damage(folder: Path) -> None:
         column = np.fromfile(folder / name, "u1" if name == "segment_ids" else "<i4")
         change(column).tofile(folder / name)
-        about = json.loads((folder / "about.json").read_text())
-        about["columns"][name] = fingerprint_of(folder / name)
-        (folder / "about.json").write_text(json.dumps(about))
+        write_sums(folder)
 
     return damage
 
@@ -154,6 +177,15 @@ def set_about(**values) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         about = json.loads((folder / "about.json").read_text())
         (folder / "about.json").write_text(json.dumps(about | values))
+        write_sums(folder)
+
+    return damage
+
+
+def set_report(**values) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        about = json.loads((folder / "about.json").read_text())
+        set_about(report=about["report"] | values)(folder)
 
     return damage
 
@@ -176,18 +208,6 @@ def to_pipe(folder: Path) -> None:
     os.mkfifo(folder / "token_ids")
 
 
-def to_holes(folder: Path) -> None:
-    for name in COLUMNS[:3]:
-        os.truncate(folder / name, 2**42)
-        rewrite_fingerprint(folder, name)
-
-
-def rewrite_fingerprint(folder: Path, name: str) -> None:
-    about = json.loads((folder / "about.json").read_text())
-    about["columns"][name] = fingerprint_of(folder / name)
-    (folder / "about.json").write_text(json.dumps(about))
-
-
 def put(index: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
     def change(column: np.ndarray) -> np.ndarray:
         column[index] = value
@@ -196,27 +216,32 @@ def put(index: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
+LARGE = 10**400
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     **{f"{n} flipped": (flip(n), f"{n} is not as it was written") for n in COLUMNS},
     **{f"{n} cut": (cut(n, 4), f"{n} is not as it was written") for n in COLUMNS},
     **{
-        f"{n} missing": (lambda folder, n=n: (folder / n).unlink(), "cannot be read")
+        f"{n} missing": (lambda folder, n=n: (folder / n).unlink(), f"{n} is missing")
         for n in COLUMNS
     },
     "about.json cut": (cut("about.json", 20), "must be a JSON file"),
     "about.json missing": (lambda f: (f / "about.json").unlink(), "has no about.json"),
+    "no sums": (lambda f: (f / SUMS).unlink(), "SHA256SUMS is not as it was written"),
     "no folder": (lambda f: (f.rename(f"{f}2"), f.touch()), "has no about.json"),
-    "other columns": (set_about(columns={"../r.csv": "x"}), "it needs the columns"),
-    "a path for a column": (set_about(columns={"/etc/passwd": "x"}), "needs the col"),
+    "more in about.json": (set_about(columns={"/etc/passwd": "x"}), "columns"),
     "a report of words": (set_about(report="long"), "report"),
     "labels that are numbers": (set_about(label_names=[1, 2]), "label_names"),
     "fewer labels": (set_about(label_names=["pos"]), "one is no label"),
-    "another count": (
-        set_about(report={"num_examples": 5}),
-        "lengths: 4 of 5",
-    ),
-    "a pipe": (to_pipe, "regular file"),
-    "holes": (to_holes, "is not as it was written"),
+    "two equal labels": (set_about(label_names=["neg", "neg"]), "the same"),
+    "an empty label": (set_about(label_names=["neg", ""]), "label_names"),
+    "half a character": (set_about(label_names=["neg", "\ud800"]), "label_names"),
+    "another count": (set_report(num_examples=5), "lengths: 4 of 5"),
+    "other tokens": (set_report(num_tokens=0), "0 tokens of 15"),
+    "a negative count": (set_report(num_cut=-1), "num_cut"),
+    "a large count": (set_report(num_tokens_lost=LARGE), "num_tokens_lost"),
+    "a count that is none": (set_report(num_empty=1.0), "num_empty"),
+    "a pipe": (to_pipe, "token_ids is missing"),
+    "holes": (lambda f: os.truncate(f / "lengths", 2**42), "lengths is mostly holes"),
     "a length of 0": (rewrite(put(0, 0), "lengths"), "not within 1 and 6"),
     "a length below 0": (rewrite(put(0, -4), "lengths"), "not within 1 and 6"),
     "a long length": (rewrite(put(0, 7), "lengths"), "not within 1 and 6"),
@@ -266,8 +291,32 @@ def test_a_full_disk_leaves_what_was_there(kept, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kbert.data.kept_encodings.flush_tree_to_disk", fail)
+    monkeypatch.setattr("kbert.data.kept_encodings.np.ascontiguousarray", fail)
     with pytest.raises(OSError, match="No space left"):
         keep_encoded(folder, dataset, "another")
     assert os.listdir(folder.parent) == ["train"]
     assert reopen(folder) is not None
+
+
+def test_a_disk_that_maps_no_files_costs_a_reading(kept, monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr("kbert.data.kept_encodings.np.memmap", fail)
+    assert reopen(kept[1]) is None
+    assert "No such device" in caplog.text
+
+
+def test_what_a_kill_left_is_removed_and_links_are(kept, tmp_path):
+    folder = kept[1].parent
+    (folder / ".train.tmp-123").mkdir()
+    (folder / "test").symlink_to(write(tmp_path / "model" / "weights").parent)
+    tidy(folder)
+    assert os.listdir(folder) == ["train"]
+    assert os.listdir(tmp_path / "model") == ["weights"]
+    folder.rename(tmp_path / "away")
+    folder.symlink_to(tmp_path / "away")
+    tidy(folder)
+    assert not folder.is_symlink()
+    assert os.listdir(tmp_path / "away") == ["train"]
+    tidy(folder)  # of nothing

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 import kbert
@@ -131,6 +132,19 @@ def test_a_link_leads_nowhere(stopped: Path, tmp_path: Path, entry: str) -> None
 def test_a_link_that_makes_a_file_elsewhere(stopped: Path, tmp_path: Path) -> None:
     (stopped / "metrics.json").symlink_to(tmp_path / "outside" / "new.json")
     assert "leads out of its folder" in refused(stopped)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("token_ids", "<i4"), ("segment_ids", "u1")]
+)
+def test_kept_tokens_are_of_the_vocabulary(
+    stopped: Path, name: str, dtype: str
+) -> None:
+    folder = stopped / "encoded" / "train"
+    ids = np.fromfile(folder / name, dtype)
+    np.full_like(ids, 200).tofile(folder / name)
+    write_sums(folder)
+    assert "an id is not within 0 and" in refused(stopped)
 
 
 @pytest.mark.parametrize("name", [STATE, VARIABLES, SUMS])

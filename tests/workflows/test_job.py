@@ -1,12 +1,17 @@
 """What precedes the model: names, the plan, the settings that a run keeps."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
 from kbert.new_runs import FreshName
-from kbert.workflows.datasets import keep_datasets, with_absolute_paths
+from kbert.workflows.datasets import (
+    encode_datasets,
+    keep_datasets,
+    with_absolute_paths,
+)
 from kbert.workflows.job import prepare
 
 
@@ -47,8 +52,39 @@ def test_without_room_the_tokens_are_not_kept_and_it_is_told(
     keep_datasets(datasets, tmp_path / "encoded", needed_bytes=10**18)
     assert "No space left on device. The tokens (0 MB) are not kept" in caplog.text
     assert list((tmp_path / "encoded").iterdir()) == []
-    keep_datasets(datasets, tmp_path / "encoded", needed_bytes=0)
-    assert [path.name for path in (tmp_path / "encoded").iterdir()] == ["train"]
+
+
+def test_what_is_kept_is_taken_in_place_of_reading(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_preset: Path,
+    examples: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = DataSettings(
+        source=str(examples),
+        validation=str(examples),
+        test=str(examples),
+        text="review",
+        label="verdict",
+    )
+    config = FinetuneConfig(model=ModelSettings(preset=str(tiny_preset)), data=data)
+    job, folder = prepare(config, None), tmp_path / "encoded"
+    keep_datasets(job.datasets, folder, needed_bytes=0)
+    assert {path.name for path in folder.iterdir()} == {"train", "validation", "test"}
+    monkeypatch.delattr("kbert.workflows.datasets.encode_source")
+    again = encode_datasets(
+        job.sources, job.encoder, data, seed=1, encoded_folder=folder
+    )
+    for role, dataset in job.datasets.by_split().items():
+        kept = again.by_split()[role]
+        assert kept.token_ids.tolist() == dataset.token_ids.tolist()
+        assert kept.report == dataset.report
+    # Of what was kept before, nothing is written again, whatever room there is.
+    shutil.rmtree(folder)
+    keep_datasets(again, folder, needed_bytes=10**18)
+    assert not folder.exists()
+    assert not caplog.records
 
 
 def test_only_files_and_folders_that_exist_are_named_from_the_root(
