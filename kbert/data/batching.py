@@ -179,8 +179,9 @@ class Batching:
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         """`[examples]`, the narrowest width that holds each, by its index."""
+        by_length = np.searchsorted(self.widths, np.arange(lengths.max(initial=0) + 1))
         # Of 16 bits, as NumPy then sorts in linear time.
-        return np.searchsorted(self.widths, lengths).astype(np.uint16)
+        return by_length.astype(np.uint16)[lengths]
 
     def _cut(
         self, buckets: np.ndarray, *, leave_over: bool
@@ -262,7 +263,9 @@ def choose_widths(
         max_length,
     )
     # The examples that fit into each width and not into the one before.
-    counts = np.bincount(np.searchsorted(ends, lengths), minlength=len(ends))
+    of_length = np.bincount(lengths)
+    buckets = np.searchsorted(ends, np.arange(len(of_length)))
+    counts = np.bincount(buckets, weights=of_length, minlength=len(ends))
     ends = ends[: np.flatnonzero(counts)[-1] + 1]
     below = np.concatenate([[0], np.cumsum(counts)])[: len(ends) + 1]
     # [i, j]: tokens fed for what is longer than `ends[i - 1]`, at the width `ends[j]`.
