@@ -37,11 +37,22 @@ class Case(NamedTuple):
         Those of the backward pass are twice the forward's; embeddings and the head
         are not counted.
         """
-        layers, hidden, _, inner = self.shape
-        tokens = self.batch_size * self.length
-        dense = 2 * tokens * (4 * hidden * hidden + 2 * hidden * inner)
-        attention = 4 * tokens * self.length * hidden
-        return 3.0 * layers * (dense + attention)
+        return 3.0 * self.shape[0] * self._layer_flops(self.length, self.length)
+
+    @property
+    def kbert_flops(self) -> float:
+        """Those that kbert makes: of the last layer it leaves out what nobody reads."""
+        layers = self.shape[0]
+        full = (layers - 1) * self._layer_flops(self.length, self.length)
+        return 3.0 * (full + self._layer_flops(self.length, 1))
+
+    def _layer_flops(self, num_tokens: int, num_wanted: int) -> float:
+        """Of a layer's forward pass, which gives some of a row's tokens."""
+        _, hidden, _, inner = self.shape
+        key_value = 4 * num_tokens * hidden * hidden
+        dense = 2 * num_wanted * (2 * hidden * hidden + 2 * hidden * inner)
+        attention = 4 * num_wanted * num_tokens * hidden
+        return float(self.batch_size * (key_value + dense + attention))
 
 
 CASES = {

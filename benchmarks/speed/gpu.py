@@ -87,11 +87,12 @@ def measure(work: str, arguments: argparse.Namespace) -> dict[str, Any]:
             describe=lambda segment: f"{statistics.median(segment.seconds):.4f} s",
         )
     case = CPU_CASE if arguments.without_gpu else GPU_CASE
-    # A third of a step's operations are the forward pass's.
-    flops = case.flops if work == "training" else case.flops / 3
     found = {}
     for side in sides:
         seconds = statistics.median(side.seconds)
+        flops = case.kbert_flops if side.name == KBERT else case.flops
+        if work != "training":
+            flops /= 3  # The forward pass's are a third of a step's.
         found[side.name] = {
             "versions": side.description,
             "step_seconds": seconds,

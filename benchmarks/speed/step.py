@@ -226,6 +226,7 @@ class Bench:
 
     def _summary(self, side: Side, memory: int) -> dict[str, Any]:
         seconds = statistics.median(side.seconds)
+        flops = self.case.kbert_flops if side.name == KBERT else self.case.flops
         return {
             "versions": side.description,
             "settings": dict(side.settings),
@@ -238,7 +239,7 @@ class Bench:
                 side.processor_seconds / len(side.seconds), 3
             ),
             "processor_seconds_while_idle": round(side.idle_seconds, 1),
-            "flops_per_second": self.case.flops / seconds,
+            "flops_per_second": flops / seconds,
             "peak_mb": round(memory / 1e6),
         }
 

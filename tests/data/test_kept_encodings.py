@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,21 @@ def key(path: Path, using: Encoder | None = None, **options) -> str:
     return found
 
 
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedDataset, Path]:
+    folder = tmp_path_factory.mktemp("kept")
+    dataset = encode_source(open_source(str(write(folder / "r.csv"))), encoder())
+    keep_encoded(folder / "encoded" / "train", dataset, "key")
+    return dataset, folder / "encoded"
+
+
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[EncodedDataset, Path]:
-    """A data set of four examples, and the folder in which it is kept as "key"."""
-    source = open_source(str(write(tmp_path / "r.csv")))
-    dataset = encode_source(source, encoder())
-    keep_encoded(tmp_path / "encoded" / "train", dataset, "key")
-    return dataset, tmp_path / "encoded" / "train"
+def kept(
+    _kept: tuple[EncodedDataset, Path], tmp_path: Path
+) -> tuple[EncodedDataset, Path]:
+    """A data set of four examples, and a folder in which it is kept as "key"."""
+    dataset, folder = _kept
+    return dataset, Path(shutil.copytree(folder, tmp_path / "encoded")) / "train"
 
 
 def reopen(folder: Path) -> EncodedDataset | None:

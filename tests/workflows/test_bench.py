@@ -87,7 +87,7 @@ def test_operations_are_those_of_the_classifiers_graph(training: bool) -> None:
     model = BertForTextClassification(
         **asdict(SIZES), num_classes=NUM_CLASSES, head_dropout=0.1
     )
-    forward = forward_operations(SIZES, BATCH_SIZE, LENGTH) + POOLER + LOGITS
+    forward = forward_operations(SIZES, BATCH_SIZE, LENGTH, 1) + POOLER + LOGITS
     expected = training_operations(forward) if training else forward
     assert operations_in(graph_of(model, training=training)) == expected
 
@@ -95,7 +95,9 @@ def test_operations_are_those_of_the_classifiers_graph(training: bool) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_operations_are_those_of_the_pretraining_graph(training: bool) -> None:
     model = BertForPretraining(**asdict(SIZES))
-    forward = forward_operations(SIZES, BATCH_SIZE, LENGTH) + POOLER + LOGITS
+    num_wanted = 1 + NUM_SLOTS
+    forward = forward_operations(SIZES, BATCH_SIZE, LENGTH, num_wanted)
+    forward += POOLER + LOGITS
     forward += masked_lm_operations(SIZES, BATCH_SIZE, NUM_SLOTS)
     expected = training_operations(forward) if training else forward
     graph = graph_of(model, training=training, mask_positions=NUM_SLOTS)
@@ -230,7 +232,7 @@ class TestModels:
         assert [step.number for step in results] == [1, 2, 3]
         assert {step.num_tokens for step in results} == {2 * 8}
         assert len({step.loss for step in results}) == 3
-        expected = forward_operations(work.architecture, 2, 8)
+        expected = forward_operations(work.architecture, 2, 8, 1)
         assert work.operations == 3 * expected
         assert work.architecture.dropout == 0.1
 

@@ -93,7 +93,7 @@ def finetuning(config: FinetuneConfig, *, num_steps: int) -> Workload:
         length=length,
         choice=choice,
         operations=training_operations(
-            forward_operations(architecture, batch_size, length)
+            forward_operations(architecture, batch_size, length, num_wanted=1)
         ),
         build_seconds=build_seconds,
         step=lambda: update(trainee.model, next(updates).batches, next(numbers)),
@@ -133,7 +133,7 @@ def predicting(config: FinetuneConfig) -> Workload:
         length=length,
         # What Keras decides by itself for a model that is not compiled.
         choice=Choice(precision, bool(model.jit_compile), "as kbert predict"),
-        operations=forward_operations(architecture, batch_size, length),
+        operations=forward_operations(architecture, batch_size, length, num_wanted=1),
         build_seconds=build_seconds,
         step=lambda: predict_outputs(model, dataset, batching, pad_id=0),
     )

@@ -12,21 +12,27 @@ vocabulary.
 from kbert.preset_files import Architecture
 
 
-def forward_operations(architecture: Architecture, batch_size: int, length: int) -> int:
-    """Those of an encoder's forward pass: `2 B T L (4 D D + 2 D F) + 4 B T T D L`.
+def forward_operations(
+    architecture: Architecture, batch_size: int, length: int, num_wanted: int
+) -> int:
+    """Those of an encoder's forward pass, of which few tokens are read at the end.
 
-    The first are the products with weights: query, key, value and output of `[D, D]`,
-    and the two of the feed-forward net. The others are the attention's: the scores, and
-    their product with the values.
+    Of each layer `2 B T (4 D D + 2 D F) + 4 B T T D`. The first are the products with
+    weights: query, key, value and output of `[D, D]`, and the two of the feed-forward
+    net. The others are the attention's: the scores, and their product with the values.
+    Of the last layer key and value alone are of all tokens, the rest of the wanted.
 
     Args:
         batch_size: B.
         length: T.
+        num_wanted: tokens of a row whose vectors are read.
     """
-    a, num_tokens = architecture, batch_size * length
-    weights = 4 * a.hidden_dim**2 + 2 * a.hidden_dim * a.intermediate_dim
-    attention = 4 * num_tokens * length * a.hidden_dim
-    return a.num_layers * (2 * num_tokens * weights + attention)
+    square = architecture.hidden_dim**2
+    net = 2 * architecture.hidden_dim * architecture.intermediate_dim
+    attention = 4 * length * architecture.hidden_dim  # of a token
+    layer = length * (2 * (4 * square + net) + attention)
+    last = 4 * length * square + num_wanted * (2 * (2 * square + net) + attention)
+    return batch_size * ((architecture.num_layers - 1) * layer + last)
 
 
 def masked_lm_operations(

@@ -90,7 +90,7 @@ def pretraining(config: PretrainConfig, *, num_steps: int) -> Workload:
         length=length,
         choice=choice,
         operations=training_operations(
-            forward_operations(architecture, batch_size, length)
+            forward_operations(architecture, batch_size, length, 1 + num_slots)
             + masked_lm_operations(architecture, batch_size, num_slots)
         ),
         build_seconds=build_seconds,
