@@ -48,8 +48,10 @@ class AddNorm(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs, addends, training: bool | None = None):  # type: ignore[no-untyped-def]
-        """See the class."""
+    def call(  # type: ignore[no-untyped-def]
+        self, inputs, addends, training: bool | None = None, fuse: bool = True
+    ):
+        """See the class; `fuse` false is for arrays too small to compile for."""
         gamma, beta = (
             ops.convert_to_tensor(w, "float32") for w in (self.gamma, self.beta)
         )
@@ -58,7 +60,8 @@ class AddNorm(keras.layers.Layer):
             return _norm(inputs + addends, gamma, beta, self.epsilon)
         drops = self.dropout > 0
         seed = self.sum_dropout.next_seed() if drops else ops.zeros((2,), "uint32")
-        return _add_norm(
+        add_norm = _fused_add_norm if fuse else _add_norm
+        return add_norm(
             inputs, addends, gamma, beta, seed, rate=self.dropout, epsilon=self.epsilon
         )
 
@@ -80,9 +83,11 @@ def _norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     return ops.cast(centred * ops.rsqrt(variance + epsilon) * gamma + beta, x.dtype)
 
 
-@fused
 def _add_norm(
     x: Any, y: Any, gamma: Any, beta: Any, seed: Any, *, rate: float, epsilon: float
 ) -> Any:
     wide = ops.cast(x, "float32") + dropped(ops.cast(y, "float32"), seed, rate)
     return ops.cast(_norm(wide, gamma, beta, epsilon), x.dtype)
+
+
+_fused_add_norm = fused(_add_norm)

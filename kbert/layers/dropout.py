@@ -40,11 +40,12 @@ class HashDropout(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs, training: bool | None = None):  # type: ignore[no-untyped-def]
-        """See the class."""
+    def call(self, inputs, training: bool | None = None, fuse: bool = True):  # type: ignore[no-untyped-def]
+        """See the class; `fuse` false is for arrays too small to compile for."""
         if not training or self.rate == 0:
             return inputs
-        return _drop(inputs, self.next_seed(), rate=self.rate)
+        drop = _drop if fuse else dropped
+        return drop(inputs, self.next_seed(), rate=self.rate)
 
     def next_seed(self) -> Any:
         """The seed of a call, `[2]` uint32; another each time."""

@@ -76,16 +76,18 @@ class EncoderLayer(keras.layers.Layer):
         attended = self.attention(
             inputs, padding_mask=padding_mask, queries=queries, training=training
         )
+        # Few tokens need no functions of their own shapes, which are slow to compile.
+        fuse = queries is None
         asking = inputs if queries is None else queries
-        x = self.attention_norm(asking, attended, training=training)
+        x = self.attention_norm(asking, attended, training=training, fuse=fuse)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B Q, D)
-        inner = self._activate(self.intermediate(rows), training)
+        inner = self._activate(self.intermediate(rows), training, fuse)
         outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
-        return self.output_norm(x, outputs, training=training)
+        return self.output_norm(x, outputs, training=training, fuse=fuse)
 
-    def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
+    def _activate(self, x, training: bool | None, fuse: bool):  # type: ignore[no-untyped-def]
         if training:
-            return fused_gelu(x, approximate=self.approximate_gelu)
+            return fused_gelu(x, approximate=self.approximate_gelu, fuse=fuse)
         # What is served compiles nothing, and TensorFlow joins it to the product: but
         # only where its ops come after the product's in the order of their names.
         with keras.name_scope(f"{self.intermediate.name}_gelu"):

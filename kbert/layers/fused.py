@@ -52,18 +52,22 @@ def fused(function: Function) -> Function:
     return both  # type: ignore[return-value]
 
 
-def fused_gelu(x: Any, *, approximate: bool) -> Any:
+def fused_gelu(x: Any, *, approximate: bool, fuse: bool = True) -> Any:
     """The Gaussian error linear unit (Hendrycks & Gimpel 2016).
 
     Computed in float32, given in the dtype of `x`.
 
     Args:
         approximate: the tanh form instead of the exact one.
+        fuse: false for an array that is too small to compile for.
     """
-    return _gelu(x, approximate=approximate)
+    gelu = _fused_gelu if fuse else _gelu
+    return gelu(x, approximate=approximate)
 
 
-@fused
 def _gelu(x: Any, *, approximate: bool) -> Any:
     wide = ops.cast(x, "float32")
     return ops.cast(ops.gelu(wide, approximate=approximate), x.dtype)
+
+
+_fused_gelu = fused(_gelu)

@@ -51,8 +51,12 @@ def test_a_preset_at_work(kbert: Kbert, tiny_preset: Path, command: str) -> None
     assert (figures["bench"], figures["model"]) == (command, str(tiny_preset))
     assert (figures["precision"], figures["steps"]) == ("mixed_bfloat16", 2)
     assert figures["peak_dtype"] == "bfloat16"
-    # 2 layers of 8 with a feed-forward of 12, and 36 tokens of 12 a row.
-    forward = 2 * (2 * 36 * (4 * 8 * 8 + 2 * 8 * 12) + 4 * 36 * 12 * 8)
+    # 2 layers of 8 with a feed-forward of 12, and 36 tokens of 12 a row. The last one's
+    # key and value are of all tokens, the rest of [CLS] or of it and two masked ones.
+    wanted = 3 * (3 if command == "pretrain" else 1)
+    forward = 2 * 36 * (4 * 8 * 8 + 2 * 8 * 12) + 4 * 36 * 12 * 8
+    forward += 2 * 36 * 2 * 8 * 8
+    forward += 2 * wanted * (2 * 8 * 8 + 2 * 8 * 12) + 4 * wanted * 12 * 8
     if command == "pretrain":
         forward += 2 * 3 * 2 * 8 * (8 + 20)  # two slots a row, 20 embeddings
     passes = 1 if command == "predict" else 3

@@ -248,7 +248,7 @@ class TestModels:
         results: list[Any] = [work.step() for _ in range(2)]
         assert {step.num_tokens for step in results} == {2 * 22}
         num_slots = 3  # 15 % of all tokens but [CLS] and [SEP]
-        forward = forward_operations(work.architecture, 2, 22)
+        forward = forward_operations(work.architecture, 2, 22, 1 + num_slots)
         forward += masked_lm_operations(work.architecture, 2, num_slots)
         assert work.operations == 3 * forward
 
@@ -259,7 +259,7 @@ class TestModels:
         outputs: Any = work.step()
         assert outputs.shape == (3, 2)
         assert work.length == 32  # the preset's positions, below the default
-        assert work.operations == forward_operations(work.architecture, 3, 32)
+        assert work.operations == forward_operations(work.architecture, 3, 32, 1)
 
     def test_more_tokens_than_positions(self, tiny_preset: Path) -> None:
         for build in (lambda c: finetuning(c, num_steps=1), predicting):
