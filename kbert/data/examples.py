@@ -80,8 +80,8 @@ class Source(Protocol):
     def identity(self) -> str | None:
         """What is read, from where on and how far: the same text for the same examples.
 
-        It does not tell where they lie, so that they may move, and takes no reading of
-        them all. None where nothing is known of them.
+        It does not tell where they lie, so that they may move. Files are read for their
+        checksums and not parsed. None where nothing is known of them.
 
         Raises:
             DataError: a file cannot be read.

@@ -10,7 +10,7 @@ _NUM_BLOCKS = 64
 
 
 def digest_of_file(path: Path) -> str:
-    """The SHA-256 of all of a file: some 1.4 GB a second.
+    """The SHA-256 of all of a file, which takes about a second for a gigabyte.
 
     Raises:
         DataError: it cannot be read.

@@ -6,7 +6,7 @@
         segment_ids         after the other, without a header
         lengths
         label_ids           not there where nothing is labelled
-    SHA256SUMS          of all these
+        SHA256SUMS          of all these
 
 They are written beside and renamed. What is not whole, or was made of other texts or in
 another way, is not taken: the texts are read then. What is in a folder is never trusted
