@@ -7,6 +7,8 @@ The second argument is `full` or `quick`. Lines of stdin are numbers of steps; s
 can reach: a step of it gives `matmul_rates` of its precision as its loss.
 """
 
+# ruff: noqa: E402 - what comes first decides what Keras imports
+
 import json
 import os
 import sys
@@ -14,6 +16,10 @@ from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on the CPU, as the peer
+
+from kbert_cli.messages import import_tensorflow_quietly
+
+import_tensorflow_quietly()  # as a command of kbert does; keras-hub gains by it too
 
 import keras
 import keras_hub

@@ -93,10 +93,9 @@ class MultiHeadAttention(keras.layers.Layer):
         if padding_mask is not None:
             scores = scores + _padding_bias(padding_mask)
         probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-        kept = self.attention_dropout(
-            probabilities, training=training, fuse=queries is None
-        )
-        outputs = ops.matmul(kept, value)  # (B, N, Q, H)
+        outputs = self.attention_dropout.times(
+            probabilities, value, training=training, fuse=queries is None
+        )  # (B, N, Q, H)
         merged = self._merge(ops.transpose(outputs, (0, 2, 1, 3)), asking)
         return (merged, probabilities) if return_attention_scores else merged
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.layers.fused import fused
+from kbert.layers.fused import fused, fused_product
 from kbert.layers.random_bits import mix, wrap
 
 
@@ -47,6 +47,20 @@ class HashDropout(keras.layers.Layer):
         drop = _drop if fuse else dropped
         return drop(inputs, self.next_seed(), rate=self.rate)
 
+    def times(self, inputs, others, training: bool | None = None, fuse: bool = True):  # type: ignore[no-untyped-def]
+        """The matrix product of what is left of the inputs with `others`.
+
+        What is left does not wait for the backward pass; see `fused_product`.
+
+        Args:
+            inputs: `[..., M, N]`.
+            others: `[..., N, P]`.
+            fuse: as `call` has it.
+        """
+        if not training or self.rate == 0 or not fuse:
+            return ops.matmul(self(inputs, training=training, fuse=fuse), others)
+        return _dropped_product(inputs, others, self.next_seed(), rate=self.rate)
+
     def next_seed(self) -> Any:
         """The seed of a call, `[2]` uint32; another each time."""
         return ops.cast(self.seed_generator.next(), "uint32")
@@ -84,6 +98,9 @@ def dropped(x: Any, seed: Any, rate: float) -> Any:
 @fused
 def _drop(x: Any, seed: Any, *, rate: float) -> Any:
     return dropped(x, seed, rate)
+
+
+_dropped_product = fused_product(dropped)
 
 
 def _uint32(number: int) -> Any:

@@ -10,7 +10,7 @@ from keras import ops
 
 from kbert.layers.add_norm import AddNorm
 from kbert.layers.attention import MultiHeadAttention
-from kbert.layers.fused import fused_gelu
+from kbert.layers.fused import fused_gelu, fused_gelu_product
 from kbert.layers.initializers import bert_initializer
 
 
@@ -81,13 +81,22 @@ class EncoderLayer(keras.layers.Layer):
         asking = inputs if queries is None else queries
         x = self.attention_norm(asking, attended, training=training, fuse=fuse)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B Q, D)
-        inner = self._activate(self.intermediate(rows), training, fuse)
-        outputs = ops.reshape(self.output_dense(inner), ops.shape(x))
+        inner = self.intermediate(rows)
+        if training and fuse:
+            outputs = self._fused_output(inner)
+        else:
+            outputs = self.output_dense(self._activate(inner, training))
+        outputs = ops.reshape(outputs, ops.shape(x))
         return self.output_norm(x, outputs, training=training, fuse=fuse)
 
-    def _activate(self, x, training: bool | None, fuse: bool):  # type: ignore[no-untyped-def]
+    def _fused_output(self, x):  # type: ignore[no-untyped-def]
+        dense = self.output_dense
+        product = fused_gelu_product(x, dense.kernel, approximate=self.approximate_gelu)
+        return product + dense.bias
+
+    def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:
-            return fused_gelu(x, approximate=self.approximate_gelu, fuse=fuse)
+            return fused_gelu(x, approximate=self.approximate_gelu, fuse=False)
         # What is served compiles nothing, and TensorFlow joins it to the product: but
         # only where its ops come after the product's in the order of their names.
         with keras.name_scope(f"{self.intermediate.name}_gelu"):

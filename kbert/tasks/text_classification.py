@@ -26,7 +26,6 @@ from kbert.metrics import (
     format_metrics_table,
 )
 from kbert.models import BertEncoder, BertForTextClassification
-from kbert.plots import plot_confusion
 from kbert.preset_files import Architecture, read_architecture
 from kbert.presets import load_backbone_of
 from kbert.saved_tasks import load_head, read_saved_task
@@ -232,6 +231,8 @@ class TextClassification(Task):
 
     def plot(self, metrics: Mapping[str, Any], folder: Path) -> None:
         """Writes `confusion.png`."""
+        from kbert.plots import plot_confusion  # slow to import
+
         plot_confusion(metrics["confusion_matrix"], folder / "confusion.png")
 
     def answers(self, predictions: np.ndarray) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import numpy as np
 from kbert.config import FinetuneConfig
 from kbert.data.batching import Batching
 from kbert.errors import Interrupted
-from kbert.plots import plot_curves
 from kbert.runs import RunFolder
 from kbert.training.loop import Progress, diverged, train
 from kbert.training.prediction import predict_outputs
@@ -230,6 +229,8 @@ def _finish(
     run: RunFolder, job: Job, listener: RunListener, progress: TextIO | None
 ) -> None:
     """Evaluates the model that the run keeps, as `kbert evaluate` would."""
+    from kbert.plots import plot_curves  # slow to import
+
     predictor = Predictor(run)
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}
     metrics = {

@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 from kbert.errors import Interrupted
 from kbert.files import write_text
-from kbert.plots import plot_curves
 from kbert.pretrain_settings import PretrainConfig
 from kbert.runs import RunFolder
 from kbert.training.loop import Plan, Progress, train
@@ -213,6 +212,8 @@ def _evaluate(
 
 def _finish(run: RunFolder, job: PretrainJob, listener: RunListener) -> None:
     """Evaluates the model that the run keeps, in float32, as it was written."""
+    from kbert.plots import plot_curves  # slow to import
+
     length = job.config.data.max_length
     model = load_pretrained(preset_of(run), next_sentence=job.next_sentence)
     scores = PretrainingScores(model)

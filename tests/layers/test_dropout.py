@@ -74,6 +74,31 @@ def test_gradient_is_that_of_what_was_kept():
     np.testing.assert_array_equal(tape.gradient(outputs, x), outputs)
 
 
+def test_product_with_what_is_left():
+    random = np.random.default_rng(0)
+    x, y = (
+        tf.constant(random.normal(size=size), "float32")
+        for size in ((2, 3, 20, 30), (2, 3, 30, 4))
+    )
+
+    def run(product):
+        keras.utils.set_random_seed(3)
+        layer = HashDropout(0.5)
+        with tf.GradientTape() as tape:
+            tape.watch([x, y])
+            result = product(layer)
+        return result, *tape.gradient(result, [x, y])
+
+    found = run(lambda layer: layer.times(x, y, training=True))
+    unfused = run(lambda layer: layer.times(x, y, training=True, fuse=False))
+    expected = run(lambda layer: tf.matmul(layer(x, training=True), y))
+    for numbers, others, wanted in zip(found, unfused, expected, strict=True):
+        np.testing.assert_allclose(numbers, wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(others, wanted, rtol=1e-5, atol=1e-6)
+    served = HashDropout(0.5).times(x, y)
+    np.testing.assert_allclose(served, tf.matmul(x, y), rtol=1e-6)
+
+
 def test_xla_and_shapes_unknown_until_called():
     layer = HashDropout(0.25)
     for function in (
