@@ -21,9 +21,12 @@ from tests.training.steps_of_widths import batch
 
 TASK = TextClassification(labels=("no", "yes"))
 ROWS, WIDTH = 4, 16
+NUM_HEADS = 2  # of `build_model`
+NOT_COMPUTED = ("Const", "ReadVariableOp", "Placeholder")
 
 MOST_OPERATIONS = 515  # of an encoder layer, its weights' updates included
 MOST_BYTES = 315_000  # of an encoder layer at 4 x 16 tokens, 8 wide
+MOST_KEPT_BYTES = 32_768  # of an encoder layer, from the forward to the backward pass
 MOST_KERNELS = 180  # of an answer of two layers
 
 
@@ -85,13 +88,51 @@ def test_bytes_that_a_training_step_writes():
         outputs = [
             output
             for operation in operations
-            if operation.type not in ("Const", "ReadVariableOp", "Placeholder")
+            if operation.type not in NOT_COMPUTED
             for output in operation.outputs
             if output.dtype.is_floating and output.shape.is_fully_defined()
         ]
-        return sum(x.shape.num_elements() * x.dtype.size for x in outputs)
+        return sum(map(num_bytes, outputs))
 
     assert of_one_layer(written) <= MOST_BYTES
+
+
+def test_bytes_that_wait_for_the_backward_pass():
+    assert of_one_layer(lambda step: sum(map(num_bytes, kept(step)))) <= MOST_KEPT_BYTES
+
+
+def test_of_attention_only_the_probabilities_wait():
+    def squares(operations):
+        shape = (ROWS, NUM_HEADS, WIDTH, WIDTH)
+        return [x for x in kept(operations) if x.shape == shape]
+
+    assert of_one_layer(lambda step: len(squares(step))) == 1
+
+
+def kept(operations: list[tf.Operation]) -> list[tf.Tensor]:
+    """What the operations after the logits read of those before."""
+    (loss,) = (
+        operation
+        for operation in operations
+        if operation.type == "SparseSoftmaxCrossEntropyWithLogits"
+    )
+    after, waiting = set(), [loss]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in after:
+            after.add(operation)
+            waiting += [x for y in operation.outputs for x in y.consumers()]
+    return [
+        output
+        for operation in operations
+        if operation not in after and operation.type not in NOT_COMPUTED
+        for output in operation.outputs
+        if output.dtype.is_floating and after.intersection(output.consumers())
+    ]
+
+
+def num_bytes(tensor: tf.Tensor) -> int:
+    return tensor.shape.num_elements() * tensor.dtype.size
 
 
 def test_kernels_of_an_answer(tmp_path):

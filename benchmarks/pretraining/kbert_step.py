@@ -5,6 +5,8 @@
 Lines of stdin are numbers of steps; see worker.py.
 """
 
+# ruff: noqa: E402 - what comes first decides what Keras imports
+
 import json
 import os
 import sys
@@ -13,6 +15,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on the CPU, as the peer
+
+from kbert_cli.messages import import_tensorflow_quietly
+
+import_tensorflow_quietly()  # as `kbert pretrain` does
 
 import keras
 import tensorflow as tf

@@ -10,7 +10,8 @@ def hidden(*names: str) -> Iterator[None]:
     """Within it, importing one of these packages fails as if it were not installed.
 
     For packages that another one imports where it finds them and does without
-    otherwise. What is imported already stays.
+    otherwise; it stays without them. What is imported already stays, and every thread
+    of the process is concerned.
 
     Args:
         names: of top-level packages.
@@ -22,4 +23,4 @@ def hidden(*names: str) -> Iterator[None]:
         yield
     finally:
         for name in absent:
-            del sys.modules[name]
+            sys.modules.pop(name, None)

@@ -57,8 +57,7 @@ def import_tensorflow_quietly() -> None:
         os.dup2(aside.fileno(), 2)
         try:
             with hidden(*_UNUSED):
-                import keras  # noqa: F401
-                import tensorflow as tf
+                import tensorflow as tf  # and Keras with it
 
             tf.config.list_physical_devices()
         except BaseException:

@@ -50,7 +50,7 @@ class HashDropout(keras.layers.Layer):
     def times(self, inputs, others, training: bool | None = None, fuse: bool = True):  # type: ignore[no-untyped-def]
         """The matrix product of what is left of the inputs with `others`.
 
-        What is left does not wait for the backward pass; see `fused_product`.
+        What is left need not wait for the backward pass; see `fused_product`.
 
         Args:
             inputs: `[..., M, N]`.

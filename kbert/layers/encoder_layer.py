@@ -10,7 +10,7 @@ from keras import ops
 
 from kbert.layers.add_norm import AddNorm
 from kbert.layers.attention import MultiHeadAttention
-from kbert.layers.fused import fused_gelu, fused_gelu_product
+from kbert.layers.fused import fused_gelu_product, gelu
 from kbert.layers.initializers import bert_initializer
 
 
@@ -90,13 +90,14 @@ class EncoderLayer(keras.layers.Layer):
         return self.output_norm(x, outputs, training=training, fuse=fuse)
 
     def _fused_output(self, x):  # type: ignore[no-untyped-def]
+        # The dense layer's own weights: it takes no product apart.
         dense = self.output_dense
         product = fused_gelu_product(x, dense.kernel, approximate=self.approximate_gelu)
-        return product + dense.bias
+        return ops.add(product, dense.bias)
 
     def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:
-            return fused_gelu(x, approximate=self.approximate_gelu, fuse=False)
+            return gelu(x, approximate=self.approximate_gelu)
         # What is served compiles nothing, and TensorFlow joins it to the product: but
         # only where its ops come after the product's in the order of their names.
         with keras.name_scope(f"{self.intermediate.name}_gelu"):

@@ -55,9 +55,9 @@ def fused(function: Function) -> Function:
 def fused_product(function: Function) -> Callable[..., Any]:
     """The matrix product of what a function makes of a tensor with another tensor.
 
-    On TensorFlow the function is compiled as by `fused`, and what it makes does not
-    wait for the backward pass, where the product's gradient needs it: it is computed
-    anew with the function's own gradient, which costs next to nothing beside it.
+    On TensorFlow the function is compiled as by `fused`, and in a graph what it makes
+    does not wait for the backward pass, where the product's gradient needs it: it is
+    computed anew with the function's own gradient.
 
     Args:
         function: see `fused`; of a float tensor first, which it gives back as large.
@@ -69,7 +69,6 @@ def fused_product(function: Function) -> Callable[..., Any]:
     """
     if keras.backend.backend() != "tensorflow":
 
-        @functools.wraps(function)
         def plain(x: Any, y: Any, *tensors: Any, **numbers: Any) -> Any:
             return ops.matmul(function(x, *tensors, **numbers), y)
 
@@ -87,7 +86,6 @@ def fused_product(function: Function) -> Callable[..., Any]:
             left = function(x, *tensors, **numbers)
         return left, tape.gradient(left, x, output_gradients=upstream)
 
-    @functools.wraps(function)
     def product(x: Any, y: Any, *tensors: Any, **numbers: Any) -> Any:
         @tf.custom_gradient
         def of_factors(x: Any, y: Any) -> Any:
@@ -103,23 +101,17 @@ def fused_product(function: Function) -> Callable[..., Any]:
     return product
 
 
-def fused_gelu(x: Any, *, approximate: bool, fuse: bool = True) -> Any:
+def gelu(x: Any, *, approximate: bool) -> Any:
     """The Gaussian error linear unit (Hendrycks & Gimpel 2016).
 
     Computed in float32, given in the dtype of `x`.
 
     Args:
         approximate: the tanh form instead of the exact one.
-        fuse: false for an array that is too small to compile for.
     """
-    gelu = _fused_gelu if fuse else _gelu
-    return gelu(x, approximate=approximate)
-
-
-def _gelu(x: Any, *, approximate: bool) -> Any:
     wide = ops.cast(x, "float32")
     return ops.cast(ops.gelu(wide, approximate=approximate), x.dtype)
 
 
-_fused_gelu = fused(_gelu)
-fused_gelu_product = fused_product(_gelu)
+fused_gelu = fused(gelu)
+fused_gelu_product = fused_product(gelu)

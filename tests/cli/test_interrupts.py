@@ -32,7 +32,7 @@ def test_before_training_nothing_is_written(
 def test_in_the_final_evaluation_the_model_is_kept(
     finetune: Kbert, kbert: Kbert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = "kbert.workflows.finetune.plot_curves"
+    place = "kbert.plots.plot_curves"
     outcome = _interrupted(finetune, monkeypatch, place, signal.SIGINT)
     assert outcome.code == 130
     assert "run" in outcome.err.splitlines()[-1]

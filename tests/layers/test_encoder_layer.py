@@ -83,7 +83,9 @@ def test_tokens_that_are_wanted_alone_are_as_among_all(layer, training):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_training_computes_the_same_in_fewer_passes(layer):
+@pytest.mark.parametrize("approximate_gelu", [True, False])
+def test_training_computes_the_same_in_fewer_passes(approximate_gelu):
+    layer = build(approximate_gelu=approximate_gelu)
     expected, found = (
         checks.gradients(
             partial(layer, padding_mask=MASK, training=training),
@@ -117,6 +119,25 @@ def test_serializable(layer, tmp_path):
 @pytest.mark.parametrize("policy", checks.HALF_PRECISIONS)
 def test_half_precision(layer, policy):
     checks.assert_half_precision_is_close(policy, layer, build, call)
+
+
+@pytest.mark.parametrize("policy", checks.HALF_PRECISIONS)
+def test_half_precision_in_training(layer, policy):
+    def train(layer):
+        return layer(X, padding_mask=MASK, training=True)
+
+    checks.assert_half_precision_is_close(policy, layer, build, train)
+    twin = build(policy)
+    twin.set_weights(layer.get_weights())
+    assert train(twin).dtype == twin.compute_dtype
+    found, expected = (
+        checks.gradients(partial(train, some), some.trainable_weights)
+        for some in (twin, layer)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == np.float32
+        error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+        assert error < checks.HALF_PRECISIONS[policy]
 
 
 def test_xla(layer):
