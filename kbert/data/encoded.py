@@ -295,6 +295,7 @@ def _encoded_batches(
             failures.append(error)
         report.fingerprint = digest.hexdigest()
 
+    @tf.autograph.experimental.do_not_convert  # which takes a second, and for nothing
     def encode(texts: tf.Tensor, pairs: tf.Tensor, labels: tf.Tensor) -> dict:
         return encoder(texts, pairs if paired else None) | {"label_ids": labels}
 

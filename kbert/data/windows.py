@@ -180,7 +180,9 @@ class WindowTokenizer:
 
     def __init__(self, tokenizer: WordPieceTokenizer) -> None:
         texts = tf.TensorSpec([None], tf.string)
-        self._tokenize = tf.function(tokenizer.tokenize, input_signature=[texts])
+        self._tokenize = tf.function(
+            tokenizer.tokenize, input_signature=[texts], autograph=False
+        )
 
     def __call__(self, window: Window) -> TokenizedDocuments:
         """Splits the documents into sentences and tokenizes them."""

@@ -29,9 +29,9 @@ def fused(function: Function) -> Function:
         return function
     import tensorflow as tf
 
-    forward = tf.function(function, jit_compile=True)
+    forward = tf.function(function, jit_compile=True, autograph=False)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def backward(upstream: Any, *tensors: Any, **numbers: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([x for x in tensors if x.dtype.is_floating])
@@ -75,9 +75,9 @@ def fused_product(function: Function) -> Callable[..., Any]:
         return plain
     import tensorflow as tf
 
-    forward = tf.function(function, jit_compile=True)
+    forward = tf.function(function, jit_compile=True, autograph=False)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def again_and_gradient(
         upstream: Any, x: Any, *tensors: Any, **numbers: Any
     ) -> tuple[Any, Any]:

@@ -167,7 +167,7 @@ def compile_mask(layer: keras.layers.Layer) -> Mask:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(layer)
+        return tf.function(layer, autograph=False)
     if backend == "jax":
         import jax
 

@@ -118,7 +118,7 @@ def _xla_problem() -> str | None:
     if keras.config.backend() != "tensorflow":
         return None
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def product(x: tf.Tensor) -> tf.Tensor:
         return x @ x
 

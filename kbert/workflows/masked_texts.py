@@ -58,7 +58,9 @@ class MaskedTextEncoder:
         self._max_length = max_length
         self._run_path = run_path
         strings = tf.TensorSpec([None], tf.string)
-        self._tokenize = tf.function(tokenizer.tokenize, input_signature=[strings])
+        self._tokenize = tf.function(
+            tokenizer.tokenize, input_signature=[strings], autograph=False
+        )
 
     def encode(self, window: list[MaskedText]) -> EncodedDataset:
         """Tokens with [CLS] and [SEP]; what spells [MASK] becomes the mask token.

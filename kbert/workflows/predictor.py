@@ -116,7 +116,9 @@ class Predictor:
         self._batching = Batching(max_length, tokens_per_batch=TOKENS_PER_BATCH)
         strings = tf.TensorSpec([None], tf.string)
         signature = [strings, strings] if self.is_paired else [strings]
-        self._encode_graph = tf.function(self.encoder, input_signature=signature)
+        self._encode_graph = tf.function(
+            self.encoder, input_signature=signature, autograph=False
+        )
 
     def predict(
         self,
