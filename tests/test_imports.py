@@ -200,6 +200,30 @@ def test_no_handler_catches_everything():
     assert wrong == []
 
 
+def test_no_function_is_rewritten_by_autograph():
+    """It would take seconds of every start, and leave files in the temporary folder."""
+    wrong = []
+    for path in SOURCES:
+        nodes = list(ast.walk(parse(path)))
+        told = {
+            id(node.func)
+            for node in nodes
+            if isinstance(node, ast.Call)
+            and any(
+                keyword.arg == "autograph" and ast.unparse(keyword.value) == "False"
+                for keyword in node.keywords
+            )
+        }
+        wrong += [
+            f"{relative(path)}:{node.lineno}: tf.function without autograph=False"
+            for node in nodes
+            if isinstance(node, ast.Attribute)
+            and ast.unparse(node) == "tf.function"
+            and id(node) not in told
+        ]
+    assert wrong == []
+
+
 def test_files_stay_short():
     lengths = {
         relative(path): len(path.read_text("utf-8").splitlines()) for path in SOURCES
