@@ -177,13 +177,20 @@ def _dataset(builder: Any, split: str, features: dict[str, Any]) -> tf.data.Data
         tf.constant([part.skip for part in parts], tf.int64),
         tf.constant([part.take for part in parts], tf.int64),
     )
+
+    @tf.autograph.experimental.do_not_convert
+    def read(file: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(file).skip(skip).take(take)
+
+    @tf.autograph.experimental.do_not_convert
+    def parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _parse(records, features)
+
     return (
         tf.data.Dataset.from_tensor_slices(files)
-        .flat_map(
-            lambda file, skip, take: tf.data.TFRecordDataset(file).skip(skip).take(take)
-        )
+        .flat_map(read)
         .batch(_BATCH)
-        .map(lambda records: _parse(records, features))
+        .map(parse)
         .prefetch(1)
     )
 

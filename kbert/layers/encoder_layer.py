@@ -90,7 +90,7 @@ class EncoderLayer(keras.layers.Layer):
         return self.output_norm(x, outputs, training=training, fuse=fuse)
 
     def _fused_output(self, x):  # type: ignore[no-untyped-def]
-        # The dense layer's own weights: it takes no product apart.
+        # Its weights and not its call, which would keep what GELU gives.
         dense = self.output_dense
         product = fused_gelu_product(x, dense.kernel, approximate=self.approximate_gelu)
         return ops.add(product, dense.bias)
