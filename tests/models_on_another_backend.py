@@ -98,9 +98,7 @@ def only_on_jax(model, features, x):
 def share_dropped():
     layer = HashDropout(0.1)
     ones = np.ones((100, 101), "float32")
-    same = np.eye(101, dtype="float32")
-    calls = [layer(ones, training=True) for _ in range(25)]
-    calls += [layer.times(ones, same, training=True) for _ in range(25)]
+    calls = [layer(ones, training=True) for _ in range(50)]
     return np.mean(np.stack([ops.convert_to_numpy(call) for call in calls]) == 0)
 
 

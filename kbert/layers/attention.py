@@ -86,6 +86,8 @@ class MultiHeadAttention(keras.layers.Layer):
             query, key, value = self._project(inputs, queries)
             outputs = ops.dot_product_attention(query, key, value, mask=mask)
             return self._merge(outputs, asking)
+        if self._can_fuse_on_tensorflow(queries, return_attention_scores, training):
+            return self._attend_fused(inputs, padding_mask)
         query, key, value = self._project_by_head(inputs, queries)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (B, N, Q, T)
         scores = scores * (1 / math.sqrt(self.head_dim))
@@ -93,9 +95,11 @@ class MultiHeadAttention(keras.layers.Layer):
         if padding_mask is not None:
             scores = scores + _padding_bias(padding_mask)
         probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-        outputs = self.attention_dropout.times(
-            probabilities, value, training=training, fuse=queries is None
-        )  # (B, N, Q, H)
+        # Few tokens need no functions of their own shapes, which are slow to compile.
+        left = self.attention_dropout(
+            probabilities, training=training, fuse=queries is None
+        )
+        outputs = ops.matmul(left, value)  # (B, N, Q, H)
         merged = self._merge(ops.transpose(outputs, (0, 2, 1, 3)), asking)
         return (merged, probabilities) if return_attention_scores else merged
 
@@ -172,6 +176,35 @@ class MultiHeadAttention(keras.layers.Layer):
         hidden_dim = self.num_heads * self.head_dim
         merged = self.attention_output(ops.reshape(outputs, (-1, hidden_dim)))
         return ops.reshape(merged, ops.shape(asking))
+
+    def _attend_fused(self, inputs, padding_mask):  # type: ignore[no-untyped-def]
+        """As `call` does in training, with few passes over memory."""
+        from kbert.layers.fused_attention import attend
+        from kbert.layers.fused_products import product
+
+        dense = self.query_key_value
+        batch, length, hidden_dim = ops.shape(inputs)
+        projected = product(ops.reshape(inputs, (-1, hidden_dim)), dense.kernel)
+        if padding_mask is None:
+            padding_mask = ops.ones((1, length), "bool")
+        drops = self.dropout > 0
+        seed = self.attention_dropout.next_seed() if drops else ops.zeros(2, "uint32")
+        outputs = attend(
+            ops.reshape(projected, (batch, length, 3 * hidden_dim)),
+            dense.bias,
+            _padding_bias(padding_mask),
+            seed,
+            num_heads=self.num_heads,
+            dropout=self.dropout,
+        )
+        return self._merge(outputs, inputs)
+
+    def _can_fuse_on_tensorflow(  # type: ignore[no-untyped-def]
+        self, queries, return_attention_scores: bool, training: bool | None
+    ) -> bool:
+        if keras.config.backend() != "tensorflow" or not training:
+            return False
+        return queries is None and not return_attention_scores
 
     def _can_fuse(self, return_attention_scores: bool, training: bool | None) -> bool:
         drops = bool(training) and self.dropout > 0

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.layers.fused import fused, fused_product
+from kbert.layers.fused import fused
 from kbert.layers.random_bits import mix, wrap
 
 
@@ -47,20 +47,6 @@ class HashDropout(keras.layers.Layer):
         drop = _drop if fuse else dropped
         return drop(inputs, self.next_seed(), rate=self.rate)
 
-    def times(self, inputs, others, training: bool | None = None, fuse: bool = True):  # type: ignore[no-untyped-def]
-        """The matrix product of what is left of the inputs with `others`.
-
-        What is left need not wait for the backward pass; see `fused_product`.
-
-        Args:
-            inputs: `[..., M, N]`.
-            others: `[..., N, P]`.
-            fuse: as `call` has it.
-        """
-        if not training or self.rate == 0 or not fuse:
-            return ops.matmul(self(inputs, training=training, fuse=fuse), others)
-        return _dropped_product(inputs, others, self.next_seed(), rate=self.rate)
-
     def next_seed(self) -> Any:
         """The seed of a call, `[2]` uint32; another each time."""
         return ops.cast(self.seed_generator.next(), "uint32")
@@ -83,24 +69,31 @@ def dropped(x: Any, seed: Any, rate: float) -> Any:
     """
     if rate == 0:
         return x
-    shape = ops.shape(x)
+    # In float32: in half precision XLA would round after every step.
+    kept = ops.cast(is_kept(ops.shape(x), seed, rate), "float32")
+    # A product: a choice by `where` takes twice as long on a CPU.
+    return ops.cast(ops.cast(x, "float32") * (kept * (1.0 / (1.0 - rate))), x.dtype)
+
+
+def is_kept(shape: Any, seed: Any, rate: float) -> Any:
+    """Which elements of an array dropout leaves in, bool.
+
+    Args:
+        shape: of the array; numbers or scalar tensors.
+        seed: `[2]` uint32.
+        rate: share of the elements that are left out; above 0.
+    """
     position = ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32")
     # A line through the positions that is the seed's own, then murmur3's finalizer.
     offset = mix(ops.bitwise_xor(mix(seed[1]), seed[0]))
     slope = ops.bitwise_or(mix(wrap(offset + seed[1])), _uint32(1))  # odd: one to one
     bits = mix(wrap(wrap(position * slope) + offset))
-    kept = bits >= _uint32(round(rate * 2**32))
-    factor = ops.cast(ops.reshape(kept, shape), x.dtype) * (1.0 / (1.0 - rate))
-    # A product: a choice by `where` takes twice as long on a CPU.
-    return x * factor
+    return ops.reshape(bits >= _uint32(round(rate * 2**32)), shape)
 
 
 @fused
 def _drop(x: Any, seed: Any, *, rate: float) -> Any:
     return dropped(x, seed, rate)
-
-
-_dropped_product = fused_product(dropped)
 
 
 def _uint32(number: int) -> Any:

@@ -10,7 +10,7 @@ from keras import ops
 
 from kbert.layers.add_norm import AddNorm
 from kbert.layers.attention import MultiHeadAttention
-from kbert.layers.fused import fused_gelu_product, gelu
+from kbert.layers.fused import gelu
 from kbert.layers.initializers import bert_initializer
 
 
@@ -81,19 +81,24 @@ class EncoderLayer(keras.layers.Layer):
         asking = inputs if queries is None else queries
         x = self.attention_norm(asking, attended, training=training, fuse=fuse)
         rows = ops.reshape(x, (-1, ops.shape(x)[-1]))  # (B Q, D)
-        inner = self.intermediate(rows)
-        if training and fuse:
-            outputs = self._fused_output(inner)
+        if training and fuse and keras.config.backend() == "tensorflow":
+            outputs = self._feed_forward_fused(rows)
         else:
+            inner = self.intermediate(rows)
             outputs = self.output_dense(self._activate(inner, training))
         outputs = ops.reshape(outputs, ops.shape(x))
         return self.output_norm(x, outputs, training=training, fuse=fuse)
 
-    def _fused_output(self, x):  # type: ignore[no-untyped-def]
-        # Its weights and not its call, which would keep what GELU gives.
-        dense = self.output_dense
-        product = fused_gelu_product(x, dense.kernel, approximate=self.approximate_gelu)
-        return ops.add(product, dense.bias)
+    def _feed_forward_fused(self, rows):  # type: ignore[no-untyped-def]
+        """As both layers and GELU do, with few passes over memory."""
+        from kbert.layers.fused_products import gelu_product, product
+
+        first, second = self.intermediate, self.output_dense
+        inner = product(rows, first.kernel)
+        outputs = gelu_product(
+            inner, first.bias, second.kernel, approximate=self.approximate_gelu
+        )
+        return ops.add(outputs, second.bias)
 
     def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:

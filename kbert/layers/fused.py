@@ -14,6 +14,13 @@ from keras import ops
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def compiled(function: Function) -> Function:
+    """Compiles a function with XLA, on TensorFlow only; its gradient is not."""
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
 def fused(function: Function) -> Function:
     """Compiles a function of tensors with XLA on TensorFlow, forward and backward.
 
@@ -29,9 +36,9 @@ def fused(function: Function) -> Function:
         return function
     import tensorflow as tf
 
-    forward = tf.function(function, jit_compile=True, autograph=False)
+    forward = compiled(function)
 
-    @tf.function(jit_compile=True, autograph=False)
+    @compiled
     def backward(upstream: Any, *tensors: Any, **numbers: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([x for x in tensors if x.dtype.is_floating])
@@ -52,55 +59,6 @@ def fused(function: Function) -> Function:
     return both  # type: ignore[return-value]
 
 
-def fused_product(function: Function) -> Callable[..., Any]:
-    """The matrix product of what a function makes of a tensor with another tensor.
-
-    On TensorFlow the function is compiled as by `fused`, and in a graph what it makes
-    does not wait for the backward pass, where the product's gradient needs it: it is
-    computed anew with the function's own gradient.
-
-    Args:
-        function: see `fused`; of a float tensor first, which it gives back as large.
-
-    Returns:
-        A function of that tensor `[..., M, N]`, the other one `[..., N, P]` (`[N, P]`
-        for `[M, N]`), and what else the first one takes; gradients are those of the
-        two.
-    """
-    if keras.backend.backend() != "tensorflow":
-
-        def plain(x: Any, y: Any, *tensors: Any, **numbers: Any) -> Any:
-            return ops.matmul(function(x, *tensors, **numbers), y)
-
-        return plain
-    import tensorflow as tf
-
-    forward = tf.function(function, jit_compile=True, autograph=False)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def again_and_gradient(
-        upstream: Any, x: Any, *tensors: Any, **numbers: Any
-    ) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            left = function(x, *tensors, **numbers)
-        return left, tape.gradient(left, x, output_gradients=upstream)
-
-    def product(x: Any, y: Any, *tensors: Any, **numbers: Any) -> Any:
-        @tf.custom_gradient
-        def of_factors(x: Any, y: Any) -> Any:
-            def gradients(upstream: Any) -> tuple[Any, Any]:
-                of_left = tf.matmul(upstream, y, transpose_b=True)
-                left, of_x = again_and_gradient(of_left, x, *tensors, **numbers)
-                return of_x, tf.matmul(left, upstream, transpose_a=True)
-
-            return tf.matmul(forward(x, *tensors, **numbers), y), gradients
-
-        return of_factors(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
-
-    return product
-
-
 def gelu(x: Any, *, approximate: bool) -> Any:
     """The Gaussian error linear unit (Hendrycks & Gimpel 2016).
 
@@ -114,4 +72,3 @@ def gelu(x: Any, *, approximate: bool) -> Any:
 
 
 fused_gelu = fused(gelu)
-fused_gelu_product = fused_product(gelu)

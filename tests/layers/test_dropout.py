@@ -74,53 +74,6 @@ def test_gradient_is_that_of_what_was_kept():
     np.testing.assert_array_equal(tape.gradient(outputs, x), outputs)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)]
-)
-def test_product_with_what_is_left(dtype, tolerance):
-    random = np.random.default_rng(0)
-    x, y = (
-        tf.cast(random.normal(size=size), dtype)
-        for size in ((2, 3, 20, 30), (2, 3, 30, 4))
-    )
-    # As in a training: shapes are not known until it is called.
-    shapes = [tf.TensorSpec([None] * 4, dtype)] * 2
-
-    def run(product):
-        keras.utils.set_random_seed(3)
-        layer = HashDropout(0.5, dtype=dtype)
-
-        @tf.function(autograph=False, input_signature=shapes)
-        def differentiate(x, y):
-            with tf.GradientTape() as tape:
-                tape.watch([x, y])
-                result = product(layer, x, y)
-            return result, *tape.gradient(result, [x, y])
-
-        return differentiate(x, y)
-
-    def times(layer, x, y):
-        return layer.times(x, y, training=True)
-
-    def times_unfused(layer, x, y):
-        return layer.times(x, y, training=True, fuse=False)
-
-    expected = run(lambda layer, x, y: tf.matmul(layer(x, training=True), y))
-    for product in (times, times_unfused):
-        for found, wanted in zip(run(product), expected, strict=True):
-            assert found.dtype == dtype
-            np.testing.assert_allclose(
-                tf.cast(found, "float32"),
-                tf.cast(wanted, "float32"),
-                rtol=tolerance,
-                atol=tolerance,
-            )
-    served = HashDropout(0.5, dtype=dtype).times(x, y)
-    np.testing.assert_array_equal(
-        tf.cast(served, "float32"), tf.cast(tf.matmul(x, y), "float32")
-    )
-
-
 def test_xla_and_shapes_unknown_until_called():
     layer = HashDropout(0.25)
     for function in (

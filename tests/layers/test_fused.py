@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kbert.layers.fused import fused, fused_gelu, fused_gelu_product, fused_product
+from kbert.layers.fused import fused, fused_gelu
 
 X = np.linspace(-6, 6, 241, dtype="float32")
 
@@ -70,55 +70,3 @@ def test_gradients_of_the_float_arguments(in_graph, in_xla):
     of_values = tf.convert_to_tensor(of_values).numpy().tolist()
     assert of_values == [20.0, 0.0, 10.0]
     assert of_weights.numpy().tolist() == [3.0, 1.0]
-
-
-def scaled(x, factors, *, power):
-    return x**power * factors
-
-
-scaled_product = fused_product(scaled)
-
-
-@pytest.mark.parametrize("in_graph", [False, True])
-@pytest.mark.parametrize("in_xla", [False, True])
-def test_product_and_its_gradients(in_graph, in_xla):
-    random = np.random.default_rng(0)
-    x, factors = (random.normal(size=(2, 3, 4)).astype("float32") for _ in range(2))
-    y = random.normal(size=(2, 4, 5)).astype("float32")
-    upstream = random.normal(size=(2, 3, 5)).astype("float32")
-
-    def run():
-        x_, y_ = tf.constant(x), tf.constant(y)
-        with tf.GradientTape() as tape:
-            tape.watch([x_, y_])
-            result = scaled_product(x_, y_, tf.constant(factors), power=3)
-        return result, *tape.gradient(result, [x_, y_], output_gradients=upstream)
-
-    if in_graph or in_xla:
-        run = tf.function(run, jit_compile=in_xla)
-    left = x**3 * factors
-    of_left = upstream @ y.swapaxes(-1, -2)
-    expected = (
-        left @ y,
-        of_left * 3 * x**2 * factors,
-        left.swapaxes(-1, -2) @ upstream,
-    )
-    for found, numbers in zip(run(), expected, strict=True):
-        np.testing.assert_allclose(found, numbers, rtol=1e-5, atol=1e-5)
-
-
-def test_left_side_of_a_product_does_not_wait_for_the_gradient():
-    @tf.function(autograph=False)
-    def step(x, y):
-        with tf.GradientTape() as tape:
-            tape.watch([x, y])
-            result = fused_gelu_product(x, y, approximate=True)
-        return tape.gradient(result, [x, y])
-
-    graph = step.get_concrete_function(tf.ones((2, 3)), tf.ones((3, 4))).graph
-    calls = [op for op in graph.get_operations() if "PartitionedCall" in op.type]
-    forward, backward = calls
-    (left,) = forward.outputs
-    assert [op.type for op in left.consumers()] == ["MatMul"]
-    again, _ = backward.outputs
-    assert [op.type for op in again.consumers()] == ["MatMul"]
