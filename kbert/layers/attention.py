@@ -180,7 +180,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def _attend_fused(self, inputs, padding_mask):  # type: ignore[no-untyped-def]
         """As `call` does in training, with few passes over memory."""
         from kbert.layers.fused_attention import attend
-        from kbert.layers.fused_products import product
+        from kbert.layers.fused_products import add_bias, product
 
         dense = self.query_key_value
         batch, length, hidden_dim = ops.shape(inputs)
@@ -197,7 +197,9 @@ class MultiHeadAttention(keras.layers.Layer):
             num_heads=self.num_heads,
             dropout=self.dropout,
         )
-        return self._merge(outputs, inputs)
+        last = self.attention_output
+        merged = product(ops.reshape(outputs, (-1, hidden_dim)), last.kernel)
+        return ops.reshape(add_bias(merged, last.bias), ops.shape(inputs))
 
     def _can_fuse_on_tensorflow(  # type: ignore[no-untyped-def]
         self, queries, return_attention_scores: bool, training: bool | None

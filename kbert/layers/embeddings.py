@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kbert.layers.add_norm import fused_norm_dropout
 from kbert.layers.dropout import HashDropout
 from kbert.layers.initializers import bert_initializer
 from kbert.layers.tables import restore_token_embedding
@@ -107,7 +108,22 @@ class BertEmbeddings(keras.layers.Layer):
             )
         positions = ops.cast(self.positions, self.compute_dtype)[:length]  # (T, D)
         x = self.token_embedding(token_ids) + self.segment_embedding(segment_ids)
-        return self.sum_dropout(self.norm(x + positions), training=training)
+        if not training:
+            return self.norm(x + positions)
+        gamma, beta = (
+            ops.convert_to_tensor(w, "float32")
+            for w in (self.norm.gamma, self.norm.beta)
+        )
+        drops = self.dropout > 0
+        seed = self.sum_dropout.next_seed() if drops else ops.zeros(2, "uint32")
+        return fused_norm_dropout(
+            x + positions,
+            gamma,
+            beta,
+            seed,
+            rate=self.dropout,
+            epsilon=self.layer_norm_epsilon,
+        )
 
     def compute_output_shape(self, token_ids_shape, segment_ids_shape=None):  # type: ignore[no-untyped-def]
         """`[B, T, D]`."""

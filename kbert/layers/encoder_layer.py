@@ -91,14 +91,14 @@ class EncoderLayer(keras.layers.Layer):
 
     def _feed_forward_fused(self, rows):  # type: ignore[no-untyped-def]
         """As both layers and GELU do, with few passes over memory."""
-        from kbert.layers.fused_products import gelu_product, product
+        from kbert.layers.fused_products import add_bias, gelu_product, product
 
         first, second = self.intermediate, self.output_dense
         inner = product(rows, first.kernel)
         outputs = gelu_product(
             inner, first.bias, second.kernel, approximate=self.approximate_gelu
         )
-        return ops.add(outputs, second.bias)
+        return add_bias(outputs, second.bias)
 
     def _activate(self, x, training: bool | None):  # type: ignore[no-untyped-def]
         if training:

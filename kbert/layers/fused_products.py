@@ -65,6 +65,27 @@ def gelu_product(x: Any, bias: Any, kernel: Any, *, approximate: bool) -> Any:
     return multiply(*map(tf.convert_to_tensor, (x, bias, kernel)))
 
 
+def add_bias(x: Any, bias: Any) -> Any:
+    """`x + bias`, which oneDNN joins to the product that gives `x`.
+
+    Args:
+        x: `[M, N]`.
+        bias: `[N]`.
+
+    Returns:
+        `[M, N]`.
+    """
+
+    @tf.custom_gradient
+    def add(x: Any, bias: Any) -> Any:
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            return upstream, column_sums(upstream)
+
+        return tf.nn.bias_add(x, bias), gradients
+
+    return add(*map(tf.convert_to_tensor, (x, bias)))
+
+
 def column_sums(x: Any) -> Any:
     """`[..., N]` -> `[N]`, in the dtype of `x`: the gradient of a bias.
 

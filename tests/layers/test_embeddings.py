@@ -30,11 +30,12 @@ def layer() -> BertEmbeddings:
     return build()
 
 
-def call(layer):
-    return layer(TOKEN_IDS, SEGMENT_IDS)
+def call(layer, training=False):
+    return layer(TOKEN_IDS, SEGMENT_IDS, training=training)
 
 
-def test_numpy_agrees():
+@pytest.mark.parametrize("training", [False, True])
+def test_numpy_agrees(training):
     layer = build(layer_norm_epsilon=1e-3)
     weights = [
         layer.positions,
@@ -45,7 +46,21 @@ def test_numpy_agrees():
     ]
     weights = [np.array(weight, np.float64) for weight in weights]
     expected = reference.embeddings(TOKEN_IDS, SEGMENT_IDS, weights, 1e-3)
-    np.testing.assert_allclose(call(layer), expected, atol=1e-5)
+    np.testing.assert_allclose(call(layer, training), expected, atol=1e-5)
+
+
+def test_training_has_the_gradients_of_single_operations(layer):
+    expected, found = (
+        checks.gradients(
+            lambda: call(layer, training),  # noqa: B023 - called at once
+            layer.trainable_weights,
+            [],
+        )
+        for training in (False, True)
+    )
+    assert len(found) == 5
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_sinusoidal_table_is_that_of_the_formula():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import erf
 
-from kbert.layers.fused_products import column_sums, gelu_product, product
+from kbert.layers.fused_products import add_bias, column_sums, gelu_product, product
 
 ROWS, INNER = 30, 12
 RANDOM = np.random.default_rng(0)
@@ -86,6 +86,15 @@ def test_half_precision_is_rounded_once():
     np.testing.assert_allclose(
         np.array(found, "float32"), np.array(expected, "float32"), rtol=2**-7, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "XLA"])
+def test_bias(how):
+    upstream = RANDOM.normal(size=X.shape)
+    expected = X + BIAS, upstream, upstream.sum(0)
+    found = run(add_bias, (X, BIAS), upstream.astype("float32"), how)
+    for ours, numbers in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, numbers, rtol=1e-5, atol=1e-5)
 
 
 def test_column_sums():
