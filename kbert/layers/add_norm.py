@@ -3,7 +3,6 @@
 Axes: D hidden.
 """
 
-import functools
 from typing import Any
 
 import keras
@@ -61,10 +60,12 @@ class AddNorm(keras.layers.Layer):
             return norm(inputs + addends, gamma, beta, self.epsilon)
         drops = self.dropout > 0
         seed = self.sum_dropout.next_seed() if drops else ops.zeros((2,), "uint32")
-        add_norm = _fused_add_norm if fuse else _add_norm
-        return add_norm(
-            inputs, addends, gamma, beta, seed, rate=self.dropout, epsilon=self.epsilon
-        )
+        tensors = (inputs, addends, gamma, beta, seed)
+        if fuse and keras.config.backend() == "tensorflow":
+            from kbert.layers.fused_norms import add_norm
+
+            return add_norm(*tensors, rate=self.dropout, epsilon=self.epsilon)
+        return _add_norm(*tensors, rate=self.dropout, epsilon=self.epsilon)
 
     def compute_output_shape(self, input_shape, addends_shape=None):  # type: ignore[no-untyped-def]
         """That of either input."""
@@ -77,19 +78,17 @@ class AddNorm(keras.layers.Layer):
         }
 
 
-def norm(x: Any, gamma: Any, beta: Any, epsilon: float, mean: Any = None) -> Any:
+def norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     """LayerNorm along the last axis, computed in float32, in the dtype of `x`.
 
     Args:
         x: `[..., D]`.
         gamma: `[D]` float32, as `beta`.
-        mean: a function that gives means along the last axis, `[..., 1]`; None: of
-            the backend.
+        epsilon: what is added to the variance.
     """
-    mean = mean or functools.partial(ops.mean, axis=-1, keepdims=True)
     wide = ops.cast(x, "float32")
-    centred = wide - mean(wide)
-    variance = mean(ops.square(centred))
+    centred = wide - ops.mean(wide, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
     return ops.cast(centred * ops.rsqrt(variance + epsilon) * gamma + beta, x.dtype)
 
 
@@ -97,11 +96,7 @@ def _add_norm(
     x: Any, y: Any, gamma: Any, beta: Any, seed: Any, *, rate: float, epsilon: float
 ) -> Any:
     wide = ops.cast(x, "float32") + dropped(ops.cast(y, "float32"), seed, rate)
-    normed = norm(wide, gamma, beta, epsilon, mean=quick_mean())
-    return ops.cast(normed, x.dtype)
-
-
-_fused_add_norm = fused(_add_norm)
+    return ops.cast(norm(wide, gamma, beta, epsilon), x.dtype)
 
 
 @fused
@@ -109,25 +104,5 @@ def fused_norm_dropout(
     x: Any, gamma: Any, beta: Any, seed: Any, *, rate: float, epsilon: float
 ) -> Any:
     """`norm` and then `dropped`, in training in one pass over memory each way."""
-    normed = norm(ops.cast(x, "float32"), gamma, beta, epsilon, mean=quick_mean())
+    normed = norm(ops.cast(x, "float32"), gamma, beta, epsilon)
     return ops.cast(dropped(normed, seed, rate), x.dtype)
-
-
-def quick_mean() -> Any:
-    """A function that gives means along the last axis fast in XLA; None: as it is.
-
-    On a CPU XLA sums a row in twice the time that a product with ones takes. A GPU's
-    product may round its factors.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return None
-    return _mean_by_product
-
-
-def _mean_by_product(x: Any) -> Any:
-    size = x.shape[-1]
-    return ops.matmul(x, ops.full((size, 1), 1.0 / size))

@@ -12,7 +12,6 @@ import functools
 import math
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -56,22 +55,21 @@ def attend(
         )  # (B, N, T, H)
         scores = tf.matmul(query, key, transpose_b=True)  # (B, N, T, T)
         probabilities = _softmax(_masked(scores, padding_bias, scale=scale))
-        left = _left(probabilities, seed, rate=dropout)
-        outputs = _joined(tf.matmul(left, value))
+        signed = _signed(probabilities, seed, rate=dropout)
+        outputs = _joined(tf.matmul(_left(signed, signed), value))
 
         def gradients(upstream: Any) -> tuple[Any, Any]:
             of_outputs, of_scaled_outputs, row_sums = _split_gradient(
                 upstream, outputs, num_heads=num_heads, factor=1 / (1 - dropout)
             )
             of_left = tf.matmul(of_outputs, value, transpose_b=True)
-            again, of_scores = _left_and_scores_gradient(
-                of_left, probabilities, row_sums, seed, rate=dropout, scale=scale
-            )
+            of_scores = _scores_gradient(of_left, signed, row_sums, scale=scale)
+            left = _left(signed, of_left)
             of_parts = tf.stack(
                 [
                     tf.matmul(of_scores, key),
                     tf.matmul(of_scores, query, transpose_a=True),
-                    tf.matmul(again, of_scaled_outputs, transpose_a=True),
+                    tf.matmul(left, of_scaled_outputs, transpose_a=True),
                 ]
             )  # (3, B, N, T, H)
             of_projected = tf.reshape(
@@ -157,38 +155,58 @@ def _softmax_is_wide(dtype: tf.DType) -> bool:
         return bool(tf.reduce_all(tf.nn.softmax(narrow) == wide))
 
 
-@compiled
-def _left(x: Any, seed: Any, *, rate: float) -> Any:
-    """What dropout leaves, as it is; zeros elsewhere."""
-    return x if rate == 0 else _and(x, is_kept(ops.shape(x), seed, rate))
+# Below, choices are made with the numbers' bits: half precision is slow to multiply in
+# XLA, and a hash is slow among numbers of another size.
 
 
 @compiled
-def _left_and_scores_gradient(
-    of_left: Any,
-    probabilities: Any,
-    row_sums: Any,
-    seed: Any,
-    *,
-    rate: float,
-    scale: float,
-) -> tuple[Any, Any]:
-    """What dropout left, and the gradient of the scores before scaling.
+def _signed(x: Any, seed: Any, *, rate: float) -> Any:
+    """`x`, of which no number is below 0, with a minus where dropout leaves it out."""
+    if rate == 0:
+        return x
+    bits = _bits_of(x)
+    is_out = tf.cast(tf.logical_not(is_kept(ops.shape(x), seed, rate)), bits.dtype)
+    minus = tf.bitwise.left_shift(is_out, _sign_position(bits.dtype))
+    return tf.bitcast(tf.bitwise.bitwise_or(bits, minus), x.dtype)
 
-    Together, as what needs nothing but the probabilities would be made in the forward
-    pass and wait.
+
+@compiled
+def _left(signed: Any, after: Any) -> Any:
+    """What dropout leaves, as it is; zeros elsewhere.
+
+    Args:
+        signed: what `_signed` gives.
+        after: what has to be there before, or TensorFlow would make in the forward pass
+            what the backward pass wants, and let it wait.
     """
-    left = probabilities
-    if rate > 0:
-        kept = is_kept(ops.shape(of_left), seed, rate)
-        left, of_left = _and(left, kept), _and(of_left, kept)
-    centred = tf.cast(of_left, tf.float32) - row_sums
-    wide = tf.cast(probabilities, tf.float32) * centred * scale
-    return left, tf.cast(wide, probabilities.dtype)
+    return _kept_of(signed, signed)
 
 
-def _and(x: Any, kept: Any) -> Any:
-    """`x` where it is kept, by its bits: half precision is slow to multiply in XLA."""
-    bits = {2: tf.uint16, 4: tf.uint32, 8: tf.uint64}[x.dtype.size]
-    mask = tf.cast(kept, bits) * tf.constant(np.iinfo(bits.as_numpy_dtype).max, bits)
-    return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(x, bits), mask), x.dtype)
+@compiled
+def _scores_gradient(of_left: Any, signed: Any, row_sums: Any, *, scale: float) -> Any:
+    """Of the scores before scaling: backwards through dropout and softmax.
+
+    Args:
+        of_left: the gradient of what dropout left, `[B, N, T, T]`.
+        signed: the probabilities, as `_signed` gives them.
+        row_sums: `[B, N, T, 1]` float32; see `_split_gradient`.
+    """
+    centred = tf.cast(_kept_of(of_left, signed), tf.float32) - row_sums
+    wide = tf.abs(tf.cast(signed, tf.float32)) * centred * scale
+    return tf.cast(wide, signed.dtype)
+
+
+def _kept_of(x: Any, signed: Any) -> Any:
+    """`x` where `signed` has no minus, zero elsewhere."""
+    bits = _bits_of(signed)
+    is_out = tf.bitwise.right_shift(bits, _sign_position(bits.dtype))
+    mask = is_out - tf.ones((), bits.dtype)  # all bits where it was kept, or none
+    return tf.bitcast(tf.bitwise.bitwise_and(_bits_of(x), mask), x.dtype)
+
+
+def _bits_of(x: Any) -> Any:
+    return tf.bitcast(x, {2: tf.uint16, 4: tf.uint32, 8: tf.uint64}[x.dtype.size])
+
+
+def _sign_position(dtype: tf.DType) -> Any:
+    return tf.constant(8 * dtype.size - 1, dtype)

@@ -39,7 +39,10 @@ HIDDEN = SIZES.hidden_dim
 
 
 def operations_in(graph: tf.Graph) -> int:
-    """Those of the matrix products in a graph, by the shapes of their inputs."""
+    """Those of the matrix products in a graph, by the shapes of their inputs.
+
+    But for biases' gradients: products with one row, of ones.
+    """
     total = 0
     for operation in graph.get_operations():
         if operation.type not in ("MatMul", "BatchMatMulV2"):
@@ -47,7 +50,11 @@ def operations_in(graph: tf.Graph) -> int:
         is_matrix = operation.type == "MatMul"
         name = "transpose_a" if is_matrix else "adj_x"
         left = operation.inputs[0].shape.as_list()
-        summed = left[-2] if operation.get_attr(name) else left[-1]
+        rows, summed = left[-2:]
+        if operation.get_attr(name):
+            rows, summed = summed, rows
+        if is_matrix and rows == 1:
+            continue
         outputs = int(np.prod(operation.outputs[0].shape.as_list()))
         total += 2 * outputs * summed
     return total
