@@ -109,6 +109,19 @@ def classification_metrics(
     return result
 
 
+def has_form(values: Any, form: Any) -> bool:
+    """Whether metrics from JSON have the names, lengths and types of others."""
+    if type(values) is not type(form):
+        return False
+    if isinstance(form, dict):
+        same_names = values.keys() == form.keys()
+        return same_names and all(has_form(values[key], form[key]) for key in form)
+    if isinstance(form, list):
+        same_length = len(values) == len(form)
+        return same_length and all(map(has_form, values, form))
+    return not isinstance(form, int) or 0 <= values < 2**53  # a count
+
+
 def format_metrics_table(metrics_by_split: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table with a row for each split and a column for each main metric."""
     keys = [

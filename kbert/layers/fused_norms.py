@@ -98,5 +98,8 @@ def _mean(x: Any, weights: Any) -> Any:
 
 
 def _column_sums(x: Any) -> Any:
-    """`[..., D]` -> `[D]`."""
-    return tf.reduce_sum(tf.reshape(x, (-1, x.shape[-1])), axis=0)
+    """`[..., D]` -> `[D]`, on a CPU as a product as well."""
+    rows = tf.reshape(x, (-1, x.shape[-1]))
+    if tf.config.list_physical_devices("GPU"):
+        return tf.reduce_sum(rows, axis=0)
+    return tf.matmul(tf.ones((1, tf.shape(rows)[0])), rows)[0]

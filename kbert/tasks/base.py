@@ -118,6 +118,13 @@ class Task(ABC):
     def metrics(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """The metrics by name, ready for JSON."""
 
+    @abstractmethod
+    def are_metrics(self, values: Any, targets: np.ndarray) -> bool:
+        """Whether JSON could be what `metrics` gave for these targets.
+
+        A checkpoint from elsewhere may hold anything.
+        """
+
     @classmethod
     @abstractmethod
     def metric_names(cls) -> tuple[str, ...]:

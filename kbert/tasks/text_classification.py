@@ -24,6 +24,7 @@ from kbert.metrics import (
     classification_metrics,
     format_evaluation,
     format_metrics_table,
+    has_form,
 )
 from kbert.models import BertEncoder, BertForTextClassification
 from kbert.preset_files import Architecture, read_architecture
@@ -206,6 +207,11 @@ class TextClassification(Task):
     def metrics(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
         """See `kbert.metrics.classification_metrics`."""
         return classification_metrics(predictions, targets, self.labels)
+
+    def are_metrics(self, values: Any, targets: np.ndarray) -> bool:
+        """See `Task.are_metrics`."""
+        nothing = np.zeros((len(targets), len(self.labels)))
+        return has_form(values, self.metrics(self.predictions(nothing), targets))
 
     @classmethod
     def metric_names(cls) -> tuple[str, ...]:

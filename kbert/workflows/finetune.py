@@ -136,9 +136,7 @@ def estimate(config: FinetuneConfig, *, output: Path | None = None) -> Estimate:
         [data.fill(batch) for batch in batches],
         total_steps=plan.total_steps,
         train_tokens=round(epoch_tokens * plan.total_steps / len(groups)),
-        # The model that is kept is evaluated once more, on the test data too.
-        evaluated_tokens=(num_evaluations + 1) * tokens["validation"]
-        + tokens.get("test", 0),
+        evaluated_tokens=num_evaluations * tokens["validation"] + tokens.get("test", 0),
     )
 
 
@@ -228,16 +226,28 @@ def _listen(
 def _finish(
     run: RunFolder, job: Job, listener: RunListener, progress: TextIO | None
 ) -> None:
-    """Evaluates the model that the run keeps, as `kbert evaluate` would."""
+    """Writes the metrics of the model that the run keeps, and draws them.
+
+    The validation part was measured in training, in its precision; the test part is
+    measured here, as `kbert evaluate` would.
+    """
     from kbert.plots import plot_curves  # slow to import
 
-    predictor = Predictor(run)
+    metrics: dict[str, dict[str, Any]] = {}
+    targets = job.task.targets(job.datasets.validation)
+    measured = listener.metrics_of_kept_model()
+    if measured is not None and job.task.are_metrics(measured, targets):
+        metrics["validation"] = measured
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}
-    metrics = {
-        name: predictor.evaluate(dataset, progress=progress)
+    missing = {
+        name: dataset
         for name, dataset in splits.items()
-        if dataset is not None
+        if dataset is not None and name not in metrics
     }
+    if missing:
+        predictor = Predictor(run)
+        for name, dataset in missing.items():
+            metrics[name] = predictor.evaluate(dataset, progress=progress)
     run.write_metrics(metrics)
     plot_curves(listener.history, run.path / "curves.png", best_step=listener.best_step)
     job.task.plot(metrics.get("test", metrics["validation"]), run.path)

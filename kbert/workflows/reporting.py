@@ -23,12 +23,14 @@ class ListenerState:
         num_tokens: trained on so far.
         best_step: whose weights are the run's model.
         best_digest: see `RunFolder.model_digest`.
+        best_metrics: of that model, all of them.
     """
 
     history: Sequence[dict[str, Any]] = ()
     num_tokens: int = 0
     best_step: int | None = None
     best_digest: str | None = None
+    best_metrics: dict[str, Any] | None = None
 
 
 class RunListener:
@@ -77,12 +79,22 @@ class RunListener:
         self.num_tokens = state.num_tokens
         self.best_step = state.best_step
         self._best_digest = state.best_digest
+        self._best_metrics = state.best_metrics
 
     def state(self) -> ListenerState:
         """What it takes to go on from here."""
         return ListenerState(
-            tuple(self.history), self.num_tokens, self.best_step, self._best_digest
+            tuple(self.history),
+            self.num_tokens,
+            self.best_step,
+            self._best_digest,
+            self._best_metrics,
         )
+
+    def metrics_of_kept_model(self) -> dict[str, Any] | None:
+        """Those of its evaluation; None where the run has another model by now."""
+        is_kept = self._run.model_digest() == self._best_digest
+        return self._best_metrics if is_kept else None
 
     def on_step(self, step: Step) -> None:
         """Counts, shows and, every tenth update, logs.
@@ -131,6 +143,7 @@ class RunListener:
             self._save()
             self.best_step = step
             self._best_digest = self._run.model_digest()
+            self._best_metrics = metrics
         self.history.append(line)
         self._run.append_history(line)
         self._log(self._validation_logs, step, figures)

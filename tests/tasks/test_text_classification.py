@@ -1,5 +1,7 @@
 """Single-label text classification: labels, loss, weights, answers."""
 
+import json
+
 import keras
 import keras_hub
 import numpy as np
@@ -163,3 +165,37 @@ def test_metric_names_are_what_metrics_has():
     metrics = task.metrics(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     assert set(task.metric_names()) <= set(metrics)
     assert task.default_metric in task.metric_names()
+
+
+SENTIMENT = TextClassification(labels=("neg", "pos"))
+TARGETS = np.array([0, 1, 1])
+MEASURED = SENTIMENT.metrics(
+    np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32), TARGETS
+)
+
+
+def test_what_was_measured_is_known_again():
+    assert SENTIMENT.are_metrics(json.loads(json.dumps(MEASURED)), TARGETS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        [],
+        {},
+        {key: value for key, value in MEASURED.items() if key != "roc_auc"},
+        MEASURED | {"more": 1.0},
+        MEASURED | {"accuracy": "high"},
+        MEASURED | {"accuracy": None},
+        MEASURED | {"num_examples": True},
+        MEASURED | {"num_examples": 10**30},
+        MEASURED | {"num_examples": -1},
+        MEASURED | {"per_class": {}},
+        MEASURED | {"confusion_matrix": {"labels": ["neg", "pos"], "counts": [[1]]}},
+        MEASURED
+        | {"confusion_matrix": {"labels": ["neg"], "counts": [[1, 0], [0, 1]]}},
+    ],
+)
+def test_what_no_metrics_can_be(values):
+    assert not SENTIMENT.are_metrics(values, TARGETS)

@@ -13,6 +13,7 @@ from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSetti
 from kbert.errors import RunError, TrainingError
 from kbert.runs import open_run
 from kbert.workflows.finetune import estimate, finetune
+from kbert.workflows.reporting import RunListener
 
 
 def config_for(preset, examples, **train) -> FinetuneConfig:
@@ -136,9 +137,24 @@ def test_reading_shows_how_far_it_is(tmp_path, tiny_preset, examples):
 
     shown = Terminal()
     config = config_for(tiny_preset, examples, epochs=1)
+    data = config.data.model_copy(update={"test": str(examples)})
+    config = config.model_copy(update={"data": data})
     finetune(config, output=tmp_path / "run", progress=shown)
     assert "reading examples.csv  examples 72" in shown.getvalue()
-    assert "evaluating examples.csv (held-out share)" in shown.getvalue()
+    assert "evaluating examples.csv" in shown.getvalue()
+
+
+@pytest.mark.parametrize("known", [None, {}, {"accuracy": 1.0}])
+def test_metrics_that_are_not_known_are_measured(
+    tmp_path, tiny_preset, examples, monkeypatch, known
+):
+    config = config_for(tiny_preset, examples, max_steps=2, epochs=1)
+    measured = finetune(config, output=tmp_path / "one").read_metrics()["validation"]
+    monkeypatch.setattr(RunListener, "metrics_of_kept_model", lambda self: known)
+    again = finetune(config, output=tmp_path / "two").read_metrics()["validation"]
+    assert again["num_examples"] == 8
+    assert again["loss"] == pytest.approx(measured["loss"], abs=1e-6)
+    assert again["confusion_matrix"] == measured["confusion_matrix"]
 
 
 def test_a_dry_run_writes_nothing(tmp_path, tiny_preset, examples):
