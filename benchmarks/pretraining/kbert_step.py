@@ -16,8 +16,10 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on the CPU, as the peer
 
+from kbert_cli.heap import share_one_heap
 from kbert_cli.messages import import_tensorflow_quietly
 
+share_one_heap()
 import_tensorflow_quietly()  # as `kbert pretrain` does
 
 import keras

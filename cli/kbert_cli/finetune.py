@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kbert_cli.heap import share_one_heap
 from kbert_cli.messages import show_messages
 from kbert_cli.options import (
     deterministic_option,
@@ -73,6 +74,7 @@ def finetune(
         resume=run_before,
         **options,
     )
+    share_one_heap()
     show_messages()
     from kbert.workflows import finetune as workflow
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbert_cli.heap import share_one_heap
 from kbert_cli.messages import show_messages
 from kbert_cli.options import (
     PRETRAIN_OPTIONS,
@@ -102,6 +103,7 @@ def pretrain(
         resume=run_before,
         **options,
     )
+    share_one_heap()
     show_messages()
     from kbert.workflows import pretrain as workflow
 
