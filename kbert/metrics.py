@@ -3,6 +3,7 @@
 Axes: N examples, C classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def classification_metrics(
 
 
 def has_form(values: Any, form: Any) -> bool:
-    """Whether metrics from JSON have the names, lengths and types of others."""
+    """Whether metrics from JSON have the names, texts, lengths and types of others."""
     if type(values) is not type(form):
         return False
     if isinstance(form, dict):
@@ -119,6 +120,10 @@ def has_form(values: Any, form: Any) -> bool:
     if isinstance(form, list):
         same_length = len(values) == len(form)
         return same_length and all(map(has_form, values, form))
+    if isinstance(form, str):
+        return values == form
+    if isinstance(form, float):
+        return math.isfinite(values)
     return not isinstance(form, int) or 0 <= values < 2**53  # a count
 
 

@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def validation_file(self) -> Path:
+        """What training measured of the best model, with which it is written."""
+        return self.model_folder / "validation.json"
+
+    @property
     def history_file(self) -> Path:
         """A line an evaluation."""
         return self.path / "history.jsonl"
@@ -209,6 +214,16 @@ class RunFolder:
         return (
             read_json(self.metrics_file, RunError) if self.metrics_file.exists() else {}
         )
+
+    def read_validation(self) -> dict[str, Any] | None:
+        """What training measured of the model; None where it did not.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self.validation_file.exists():
+            return None
+        return read_json(self.validation_file, RunError)
 
     def read_info(self) -> dict[str, Any]:
         """What `kbert.json` holds; empty where a run has not got that far.

@@ -17,6 +17,8 @@ def share_one_heap() -> None:
     set. To be called before there are threads.
     """
     is_glibc = platform.libc_ver()[0] == "glibc"
-    is_set = {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"} & os.environ.keys()
-    if is_glibc and not is_set and (os.cpu_count() or 1) <= _FEW_CORES:
+    is_set = "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc.arena_max" in (
+        os.environ.get("GLIBC_TUNABLES", "")
+    )
+    if is_glibc and not is_set and len(os.sched_getaffinity(0)) <= _FEW_CORES:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -58,9 +58,7 @@ class AddNorm(keras.layers.Layer):
         if not training:
             # What is served compiles nothing.
             return norm(inputs + addends, gamma, beta, self.epsilon)
-        drops = self.dropout > 0
-        seed = self.sum_dropout.next_seed() if drops else ops.zeros((2,), "uint32")
-        tensors = (inputs, addends, gamma, beta, seed)
+        tensors = (inputs, addends, gamma, beta, self.sum_dropout.next_seed())
         if fuse and keras.config.backend() == "tensorflow":
             from kbert.layers.fused_norms import add_norm
 

@@ -183,17 +183,16 @@ class MultiHeadAttention(keras.layers.Layer):
         from kbert.layers.fused_products import add_bias, product
 
         dense = self.query_key_value
-        batch, length, hidden_dim = ops.shape(inputs)
+        batch, length, _ = ops.shape(inputs)
+        hidden_dim = self.num_heads * self.head_dim
         projected = product(ops.reshape(inputs, (-1, hidden_dim)), dense.kernel)
         if padding_mask is None:
             padding_mask = ops.ones((1, length), "bool")
-        drops = self.dropout > 0
-        seed = self.attention_dropout.next_seed() if drops else ops.zeros(2, "uint32")
         outputs = attend(
             ops.reshape(projected, (batch, length, 3 * hidden_dim)),
             dense.bias,
             _padding_bias(padding_mask),
-            seed,
+            self.attention_dropout.next_seed(),
             num_heads=self.num_heads,
             dropout=self.dropout,
         )

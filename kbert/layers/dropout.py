@@ -48,7 +48,9 @@ class HashDropout(keras.layers.Layer):
         return drop(inputs, self.next_seed(), rate=self.rate)
 
     def next_seed(self) -> Any:
-        """The seed of a call, `[2]` uint32; another each time."""
+        """The seed of a call, `[2]` uint32; another each time, zeros at a rate of 0."""
+        if self.rate == 0:
+            return ops.zeros(2, "uint32")
         return ops.cast(self.seed_generator.next(), "uint32")
 
     def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]

@@ -114,13 +114,11 @@ class BertEmbeddings(keras.layers.Layer):
             ops.convert_to_tensor(w, "float32")
             for w in (self.norm.gamma, self.norm.beta)
         )
-        drops = self.dropout > 0
-        seed = self.sum_dropout.next_seed() if drops else ops.zeros(2, "uint32")
         return fused_norm_dropout(
             x + positions,
             gamma,
             beta,
-            seed,
+            self.sum_dropout.next_seed(),
             rate=self.dropout,
             epsilon=self.layer_norm_epsilon,
         )

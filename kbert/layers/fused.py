@@ -21,6 +21,19 @@ def compiled(function: Function) -> Function:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def is_within_xla() -> bool:
+    """Whether what TensorFlow traces now becomes part of a function of XLA."""
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        if context is not None and context.IsXLAContext():
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
 def fused(function: Function) -> Function:
     """Compiles a function of tensors with XLA on TensorFlow, forward and backward.
 

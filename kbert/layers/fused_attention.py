@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import ops
 
 from kbert.layers.dropout import is_kept
-from kbert.layers.fused import compiled
+from kbert.layers.fused import compiled, is_within_xla
 from kbert.layers.fused_products import column_sums
 
 
@@ -132,9 +132,10 @@ def _masked(scores: Any, padding_bias: Any, *, scale: float) -> Any:
 
 def _softmax(x: Any) -> Any:
     """Along the last axis, computed in float32."""
-    if x.dtype == tf.float32 or _softmax_is_wide(x.dtype):
+    if x.dtype == tf.float32:
         return tf.nn.softmax(x)
-    return _wide_softmax(x)
+    is_wide = not is_within_xla() and _softmax_is_wide(x.dtype)
+    return tf.nn.softmax(x) if is_wide else _wide_softmax(x)
 
 
 @compiled
@@ -146,7 +147,7 @@ def _wide_softmax(x: Any) -> Any:
 def _softmax_is_wide(dtype: tf.DType) -> bool:
     """Whether TensorFlow's softmax of half precision is computed in float32.
 
-    oneDNN's is, and is twice as fast as one that casts; Eigen's is not.
+    oneDNN's is, and is twice as fast as one that casts; Eigen's and XLA's are not.
     """
     with tf.init_scope():
         x = tf.reshape(tf.linspace(-8.0, 8.0, 1024), (4, 256))
@@ -162,9 +163,10 @@ def _softmax_is_wide(dtype: tf.DType) -> bool:
 @compiled
 def _signed(x: Any, seed: Any, *, rate: float) -> Any:
     """`x`, of which no number is below 0, with a minus where dropout leaves it out."""
+    # What is no number has a sign, too.
+    bits = _bits_of(tf.abs(x))
     if rate == 0:
-        return x
-    bits = _bits_of(x)
+        return tf.bitcast(bits, x.dtype)
     is_out = tf.cast(tf.logical_not(is_kept(ops.shape(x), seed, rate)), bits.dtype)
     minus = tf.bitwise.left_shift(is_out, _sign_position(bits.dtype))
     return tf.bitcast(tf.bitwise.bitwise_or(bits, minus), x.dtype)

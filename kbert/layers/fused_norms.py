@@ -10,6 +10,7 @@ from keras import ops
 
 from kbert.layers.dropout import is_kept
 from kbert.layers.fused import compiled
+from kbert.layers.fused_products import column_sums
 
 
 def add_norm(
@@ -64,8 +65,8 @@ def _gradients(
     return (
         tf.cast(of_sum, x.dtype),
         tf.cast(of_sum * kept, y.dtype),
-        _column_sums(upstream * (centred * factor)),
-        _column_sums(upstream),
+        column_sums(upstream * (centred * factor)),
+        column_sums(upstream),
     )
 
 
@@ -95,11 +96,3 @@ def _mean(x: Any, weights: Any) -> Any:
     size = x.shape[-1]
     means = tf.matmul(tf.reshape(x, (-1, size)), weights[:, None] / size)
     return tf.reshape(means, tf.concat([tf.shape(x)[:-1], [1]], axis=0))
-
-
-def _column_sums(x: Any) -> Any:
-    """`[..., D]` -> `[D]`, on a CPU as a product as well."""
-    rows = tf.reshape(x, (-1, x.shape[-1]))
-    if tf.config.list_physical_devices("GPU"):
-        return tf.reduce_sum(rows, axis=0)
-    return tf.matmul(tf.ones((1, tf.shape(rows)[0])), rows)[0]

@@ -1,7 +1,7 @@
 """Products with weights in training on TensorFlow, and what stands between them.
 
-A bias is not added by the product, which takes a third longer with one than without,
-but by the pass over memory that follows anyway.
+Where a pass over memory follows anyway, that pass adds the bias: the product takes a
+third longer with one than without.
 
 Axes: M rows, N and P columns.
 """
@@ -89,9 +89,12 @@ def add_bias(x: Any, bias: Any) -> Any:
 def column_sums(x: Any) -> Any:
     """`[..., N]` -> `[N]`, in the dtype of `x`: the gradient of a bias.
 
-    As a product, which takes two thirds of the time of TensorFlow's own sum.
+    As a product on a CPU, where that takes two thirds of the time of TensorFlow's own
+    sum, and half of XLA's. A GPU's product may round its factors.
     """
     rows = tf.reshape(x, (-1, x.shape[-1]))
+    if tf.config.list_physical_devices("GPU"):
+        return tf.reduce_sum(rows, axis=0)
     return tf.matmul(tf.ones((1, tf.shape(rows)[0]), x.dtype), rows)[0]
 
 

@@ -122,7 +122,7 @@ class Task(ABC):
     def are_metrics(self, values: Any, targets: np.ndarray) -> bool:
         """Whether JSON could be what `metrics` gave for these targets.
 
-        A checkpoint from elsewhere may hold anything.
+        A run from elsewhere may hold anything.
         """
 
     @classmethod

@@ -210,8 +210,9 @@ class TextClassification(Task):
 
     def are_metrics(self, values: Any, targets: np.ndarray) -> bool:
         """See `Task.are_metrics`."""
-        nothing = np.zeros((len(targets), len(self.labels)))
-        return has_form(values, self.metrics(self.predictions(nothing), targets))
+        occurring = np.unique(targets)
+        nothing = np.zeros((len(occurring), len(self.labels)))
+        return has_form(values, self.metrics(self.predictions(nothing), occurring))
 
     @classmethod
     def metric_names(cls) -> tuple[str, ...]:

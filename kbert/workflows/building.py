@@ -1,11 +1,14 @@
 """From a config and a preset to a model that is ready to train."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras_hub
 
 from kbert.config import TrainSettings
 from kbert.encoder import copy_from_keras_hub, freeze, layer_rates
+from kbert.files import write_json
 from kbert.models import BertEncoder
 from kbert.preset_files import read_architecture
 from kbert.presets import Preset, load_backbone
@@ -31,8 +34,18 @@ class Trainee:
     task: Task
     schedule: WarmupSchedule
 
-    def save(self, run: RunFolder, preset: Preset, max_length: int) -> None:
-        """Makes the weights as they are now the run's model, in float32."""
+    def save(
+        self,
+        run: RunFolder,
+        preset: Preset,
+        max_length: int,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Makes the weights as they are now the run's model, in float32.
+
+        Args:
+            metrics: theirs, of the validation part; None where it was not measured.
+        """
         tokenizer = keras_hub.models.BertTokenizer(
             list(preset.vocabulary),
             lowercase=preset.lowercase,
@@ -44,6 +57,8 @@ class Trainee:
             self.task.save_model(
                 self.model, str(folder), tokenizer=tokenizer, max_length=max_length
             )
+            if metrics is not None:
+                write_json(folder / run.validation_file.name, dict(metrics))
 
 
 def build_trainee(

@@ -217,7 +217,9 @@ def _listen(
         total_steps=job.plan.total_steps,
         metric=job.config.train.best_metric,
         learning_rate=lambda step: float(trainee.schedule(step)),
-        save=lambda: trainee.save(run, job.preset, job.encoder.max_length),
+        save=lambda metrics: trainee.save(
+            run, job.preset, job.encoder.max_length, metrics
+        ),
         stream=progress,
         state=None if state is None else state.listener,
     )
@@ -235,7 +237,7 @@ def _finish(
 
     metrics: dict[str, dict[str, Any]] = {}
     targets = job.task.targets(job.datasets.validation)
-    measured = listener.metrics_of_kept_model()
+    measured = run.read_validation()
     if measured is not None and job.task.are_metrics(measured, targets):
         metrics["validation"] = measured
     splits = {"validation": job.datasets.validation, "test": job.datasets.test}

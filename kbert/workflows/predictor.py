@@ -1,6 +1,6 @@
 """A run, loaded to answer: the one way in which a run is ever applied.
 
-Evaluation, prediction, the end of a training and the Python API all go through
+Evaluation, prediction, a training's test data and the Python API all go through
 here, so that their figures agree.
 """
 

@@ -153,7 +153,7 @@ def _listen(
         total_steps=job.config.train.max_steps,
         metric="masked_lm_accuracy",
         learning_rate=lambda step: float(pretrainee.schedule(step)),
-        save=lambda: pretrainee.save(run),
+        save=lambda _: pretrainee.save(run),
         stream=progress,
         kept="kept",
         state=None if state is None else state.listener,

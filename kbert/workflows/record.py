@@ -60,7 +60,7 @@ class Record:
         self._seconds["until_training"] = self._elapsed()
 
     def note_trained(self) -> None:
-        """Takes the time of the training, which is followed by an evaluation."""
+        """Takes the time of the training; test data may follow."""
         self._seconds["training"] = self.training_seconds()
 
     def note_early_end(self, status: str) -> None:

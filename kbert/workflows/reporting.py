@@ -23,14 +23,12 @@ class ListenerState:
         num_tokens: trained on so far.
         best_step: whose weights are the run's model.
         best_digest: see `RunFolder.model_digest`.
-        best_metrics: of that model, all of them.
     """
 
     history: Sequence[dict[str, Any]] = ()
     num_tokens: int = 0
     best_step: int | None = None
     best_digest: str | None = None
-    best_metrics: dict[str, Any] | None = None
 
 
 class RunListener:
@@ -43,7 +41,7 @@ class RunListener:
         metric: the metric that the progress line shows.
         kept: what is said of a model that is kept.
         learning_rate: the rate of an update, by its number counted from 0.
-        save: makes the present weights the run's model.
+        save: makes the present weights the run's model; told their metrics.
         stream: where the progress line goes; None for no line.
         state: of the listener of an earlier part of the training, to go on from.
     """
@@ -56,7 +54,7 @@ class RunListener:
         total_steps: int,
         metric: str,
         learning_rate: Callable[[int], float],
-        save: Callable[[], None],
+        save: Callable[[dict[str, Any]], None],
         stream: TextIO | None,
         kept: str = "best so far, kept",
         state: ListenerState | None = None,
@@ -79,22 +77,12 @@ class RunListener:
         self.num_tokens = state.num_tokens
         self.best_step = state.best_step
         self._best_digest = state.best_digest
-        self._best_metrics = state.best_metrics
 
     def state(self) -> ListenerState:
         """What it takes to go on from here."""
         return ListenerState(
-            tuple(self.history),
-            self.num_tokens,
-            self.best_step,
-            self._best_digest,
-            self._best_metrics,
+            tuple(self.history), self.num_tokens, self.best_step, self._best_digest
         )
-
-    def metrics_of_kept_model(self) -> dict[str, Any] | None:
-        """Those of its evaluation; None where the run has another model by now."""
-        is_kept = self._run.model_digest() == self._best_digest
-        return self._best_metrics if is_kept else None
 
     def on_step(self, step: Step) -> None:
         """Counts, shows and, every tenth update, logs.
@@ -140,10 +128,9 @@ class RunListener:
             "is_best": is_best,
         }
         if is_best:
-            self._save()
+            self._save(metrics)
             self.best_step = step
             self._best_digest = self._run.model_digest()
-            self._best_metrics = metrics
         self.history.append(line)
         self._run.append_history(line)
         self._log(self._validation_logs, step, figures)

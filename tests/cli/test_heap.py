@@ -51,3 +51,5 @@ def test_all_threads_share_one_heap_on_few_cores(tmp_path, monkeypatch):
     assert heaps(tmp_path, few_cores=1024) == 1
     assert heaps(tmp_path, few_cores=0) > 1
     assert heaps(tmp_path, few_cores=1024, MALLOC_ARENA_MAX="3") in (2, 3)
+    tunables = "glibc.malloc.arena_max=3"
+    assert heaps(tmp_path, few_cores=1024, GLIBC_TUNABLES=tunables) in (2, 3)

@@ -2,10 +2,12 @@
 
 from functools import partial
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kbert.layers import add_norm, fused_norms
 from kbert.layers.add_norm import AddNorm
 from tests.layers import checks
 
@@ -45,6 +47,38 @@ def test_gradients_are_those_of_single_operations():
     assert len(found) == 4
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", *checks.HALF_PRECISIONS])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_gradients_of_one_pass_are_those_of_single_operations(policy, rate):
+    dtype = keras.DTypePolicy(policy).compute_dtype
+    x, y = (tf.cast(a, dtype) for a in (X, Y))
+    gamma, beta = (tf.cast(w, "float32") for w in RNG.normal(size=(2, SHAPE[-1])))
+    seed = tf.constant([1, 2], "uint32")
+
+    # As in a training: shapes are not known until it is called.
+    shapes = [tf.TensorSpec([None, None, SHAPE[-1]], dtype)] * 2
+
+    def outputs_and_gradients(function):
+        @tf.function(autograph=False, input_signature=shapes)
+        def differentiate(x, y):
+            inputs = [x, y, gamma, beta]
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = function(*inputs, seed, rate=rate, epsilon=1e-3)
+                score = tf.reduce_sum(tf.cast(outputs, "float32") * X)
+            return outputs, *tape.gradient(score, inputs)
+
+        return [np.array(a, "float32") for a in differentiate(x, y)]
+
+    found = outputs_and_gradients(fused_norms.add_norm)
+    expected = outputs_and_gradients(add_norm._add_norm)
+    tolerance = 1e-5 if policy == "float32" else 2**-7
+    for ours, theirs in zip(found, expected, strict=True):
+        largest = np.abs(theirs).max()
+        assert largest > 0.1
+        np.testing.assert_allclose(ours / largest, theirs / largest, atol=tolerance)
 
 
 def test_what_is_dropped_is_dropped_from_the_second_input_alone():

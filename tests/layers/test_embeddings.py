@@ -1,6 +1,7 @@
 """Embeddings beside NumPy, the sinusoidal table beside its formula."""
 
 import math
+from functools import partial
 
 import keras
 import numpy as np
@@ -128,8 +129,11 @@ def test_a_saved_model_still_shares_the_table(layer, tmp_path):
 
 
 @pytest.mark.parametrize("policy", checks.HALF_PRECISIONS)
-def test_half_precision(layer, policy):
-    checks.assert_half_precision_is_close(policy, layer, build, call)
+@pytest.mark.parametrize("training", [False, True])
+def test_half_precision(layer, policy, training):
+    checks.assert_half_precision_is_close(
+        policy, layer, build, partial(call, training=training)
+    )
 
 
 def test_xla(layer):

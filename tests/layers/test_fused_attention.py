@@ -71,12 +71,31 @@ def test_a_row_of_padding_only_stays_finite(policy):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_softmax_of_half_precision_is_rounded_once(dtype, monkeypatch):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_softmax_of_half_precision_is_rounded_once(dtype, jit_compile, monkeypatch):
     x = tf.cast(np.random.default_rng(0).normal(size=(4, 300)) * 4, dtype)
     expected = tf.nn.softmax(tf.cast(x, "float32"))
     for is_wide in (fused_attention._softmax_is_wide, lambda dtype: False):
         monkeypatch.setattr(fused_attention, "_softmax_is_wide", is_wide)
-        found = fused_attention._softmax(x)
+        found = tf.function(
+            lambda x: tf.function(fused_attention._softmax, autograph=False)(x),
+            jit_compile=jit_compile,
+            autograph=False,
+        )(x)
         assert found.dtype == dtype
         error = np.abs(np.array(found, "float32") - expected)
         assert np.all(error <= 2**-8 * np.array(expected) + 1e-7)
+
+
+@pytest.mark.parametrize("policy", ["float32", *checks.HALF_PRECISIONS])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_what_is_no_number_stays_so(policy, dropout):
+    # As a processor makes it: with a minus.
+    nan = np.float32(np.inf) - np.float32(np.inf)
+    dtype = keras.DTypePolicy(policy).compute_dtype
+    x = tf.cast(tf.where(tf.ones((4, 8), bool), -tf.constant(nan), 0.0), dtype)
+    seed = tf.constant([1, 2], "uint32")
+    signed = fused_attention._signed(x, seed, rate=dropout)
+    left = np.array(fused_attention._left(signed, signed), "float32")
+    share = np.isnan(left).mean()
+    assert share == 1 if dropout == 0 else 0.2 < share < 0.8

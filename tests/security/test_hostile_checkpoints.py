@@ -182,7 +182,6 @@ def test_a_file_has_to_be_listed(stopped: Path, name: str) -> None:
         ("listener.history", [{"step": "2", "validation": {}}]),
         ("listener.num_tokens", "many"),
         ("listener.best_step", "last"),
-        ("listener.best_metrics", 1.0),
         ("seconds", None),
         ("backend", 1),
         ("versions", {"keras": 3}),

@@ -188,6 +188,8 @@ def test_what_was_measured_is_known_again():
         MEASURED | {"more": 1.0},
         MEASURED | {"accuracy": "high"},
         MEASURED | {"accuracy": None},
+        MEASURED | {"accuracy": float("nan")},
+        MEASURED | {"loss": float("inf")},
         MEASURED | {"num_examples": True},
         MEASURED | {"num_examples": 10**30},
         MEASURED | {"num_examples": -1},
@@ -195,6 +197,8 @@ def test_what_was_measured_is_known_again():
         MEASURED | {"confusion_matrix": {"labels": ["neg", "pos"], "counts": [[1]]}},
         MEASURED
         | {"confusion_matrix": {"labels": ["neg"], "counts": [[1, 0], [0, 1]]}},
+        MEASURED
+        | {"confusion_matrix": {"labels": ["pos", "neg"], "counts": [[1, 0], [0, 1]]}},
     ],
 )
 def test_what_no_metrics_can_be(values):

@@ -73,6 +73,6 @@ def test_xla_compiles_once_for_every_shape():
     compilations = [step.count(" times, compile time: ") for step in steps]
     first, second, third, *repeated = compilations
     assert repeated == [0, 0]
-    # Five functions of attention; forward and backward: the dropouts of embeddings and
+    # Six functions of attention; forward and backward: the dropouts of embeddings and
     # of the head, GELU, both sums' norm. More would be seconds for every width.
-    assert second == third <= first <= 13
+    assert second == third <= first <= 14

@@ -11,9 +11,8 @@ import pytest
 import kbert
 from kbert.config import DataSettings, FinetuneConfig, ModelSettings, TrainSettings
 from kbert.errors import RunError, TrainingError
-from kbert.runs import open_run
+from kbert.runs import RunFolder, open_run
 from kbert.workflows.finetune import estimate, finetune
-from kbert.workflows.reporting import RunListener
 
 
 def config_for(preset, examples, **train) -> FinetuneConfig:
@@ -144,13 +143,26 @@ def test_reading_shows_how_far_it_is(tmp_path, tiny_preset, examples):
     assert "evaluating examples.csv" in shown.getvalue()
 
 
+def test_metrics_that_are_known_are_not_measured_again(
+    tmp_path, tiny_preset, examples, monkeypatch
+):
+    config = config_for(tiny_preset, examples, max_steps=4, epochs=1)
+    monkeypatch.delattr("kbert.workflows.finetune.Predictor")
+    run = finetune(config, output=tmp_path / "run")
+    metrics = run.read_metrics()["validation"]
+    assert json.loads(run.validation_file.read_text()) == metrics
+    (line,) = [json.loads(text) for text in run.history_file.open()]
+    figures = {key: metrics[key] for key in line["validation"]}
+    assert figures == line["validation"]
+
+
 @pytest.mark.parametrize("known", [None, {}, {"accuracy": 1.0}])
 def test_metrics_that_are_not_known_are_measured(
     tmp_path, tiny_preset, examples, monkeypatch, known
 ):
     config = config_for(tiny_preset, examples, max_steps=2, epochs=1)
     measured = finetune(config, output=tmp_path / "one").read_metrics()["validation"]
-    monkeypatch.setattr(RunListener, "metrics_of_kept_model", lambda self: known)
+    monkeypatch.setattr(RunFolder, "read_validation", lambda self: known)
     again = finetune(config, output=tmp_path / "two").read_metrics()["validation"]
     assert again["num_examples"] == 8
     assert again["loss"] == pytest.approx(measured["loss"], abs=1e-6)
