@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kbert_cli.compiled import keep_compiled
 from kbert_cli.heap import share_one_heap
 from kbert_cli.messages import show_messages
 from kbert_cli.options import (
@@ -76,6 +77,7 @@ def finetune(
     )
     share_one_heap()
     show_messages()
+    keep_compiled()
     from kbert.workflows import finetune as workflow
 
     if dry_run:

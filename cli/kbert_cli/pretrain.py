@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbert_cli.compiled import keep_compiled
 from kbert_cli.heap import share_one_heap
 from kbert_cli.messages import show_messages
 from kbert_cli.options import (
@@ -105,6 +106,7 @@ def pretrain(
     )
     share_one_heap()
     show_messages()
+    keep_compiled()
     from kbert.workflows import pretrain as workflow
 
     if prepare_only:

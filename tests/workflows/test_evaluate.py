@@ -32,6 +32,7 @@ def held_out_run(tmp_path_factory, tiny_preset, examples) -> kbert.Run:
             output=folder / "run",
             settings={
                 "train.max_steps": 2,
+                "train.precision": "float32",  # as the evaluation
                 "data.limit": 40,
                 "data.validation_share": 0.25,
             },
@@ -53,7 +54,7 @@ def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if isinstance(value, float):
-            assert found[name] == pytest.approx(value, rel=1e-6), name
+            assert found[name] == pytest.approx(value, rel=1e-5), name
         else:
             assert found[name] == value
 
