@@ -7,8 +7,8 @@ from pathlib import Path
 def keep_compiled() -> None:
     """Has JAX keep what took it a second to compile, in the user's cache folder.
 
-    A folder that is named by JAX_COMPILATION_CACHE_DIR stays. TensorFlow has no such
-    cache for a CPU. To be called before the first computation.
+    A folder that is named by JAX_COMPILATION_CACHE_DIR stays. To be called before the
+    first computation.
     """
     import keras
 

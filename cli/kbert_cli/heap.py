@@ -12,7 +12,7 @@ def share_one_heap() -> None:
     """Lets all threads of a training take memory from one heap, on few cores.
 
     glibc gives every thread a heap of its own, and what one thread gives back is of no
-    use to the others: a training takes a twentieth more. On many cores threads would
+    use to the others: a training takes a twentieth more. On many cores threads might
     wait for each other. Other C libraries stay as they are, as does what the user has
     set. To be called before there are threads.
     """

@@ -163,10 +163,10 @@ def _softmax_is_wide(dtype: tf.DType) -> bool:
 @compiled
 def _signed(x: Any, seed: Any, *, rate: float) -> Any:
     """`x`, of which no number is below 0, with a minus where dropout leaves it out."""
-    # What is no number has a sign, too.
-    bits = _bits_of(tf.abs(x))
+    x = tf.abs(x)  # what is no number may have a minus, too
     if rate == 0:
-        return tf.bitcast(bits, x.dtype)
+        return x
+    bits = _bits_of(x)
     is_out = tf.cast(tf.logical_not(is_kept(ops.shape(x), seed, rate)), bits.dtype)
     minus = tf.bitwise.left_shift(is_out, _sign_position(bits.dtype))
     return tf.bitcast(tf.bitwise.bitwise_or(bits, minus), x.dtype)

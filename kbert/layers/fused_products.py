@@ -89,8 +89,8 @@ def add_bias(x: Any, bias: Any) -> Any:
 def column_sums(x: Any) -> Any:
     """`[..., N]` -> `[N]`, in the dtype of `x`: the gradient of a bias.
 
-    As a product on a CPU, where that takes two thirds of the time of TensorFlow's own
-    sum, and half of XLA's. A GPU's product may round its factors.
+    As a product on a CPU: as fast as TensorFlow's own sum or faster, and up to three
+    times as fast as XLA's, by machine. A GPU's product may round its factors.
     """
     rows = tf.reshape(x, (-1, x.shape[-1]))
     if tf.config.list_physical_devices("GPU"):
